@@ -1,0 +1,21 @@
+/* tessera/tessera.h - all of tessera's operators */
+#ifndef TESSERA_TESSERA_H
+#define TESSERA_TESSERA_H
+
+#include "tessera/activation.h"
+#include "tessera/attention.h"
+#include "tessera/context.h"
+#include "tessera/cross_entropy.h"
+#include "tessera/elementwise.h"
+#include "tessera/embedding.h"
+#include "tessera/gemm.h"
+#include "tessera/kv_cache.h"
+#include "tessera/norm.h"
+#include "tessera/optimizer.h"
+#include "tessera/random.h"
+#include "tessera/rope.h"
+#include "tessera/softmax.h"
+#include "tessera/status.h"
+#include "tessera/tensor.h"
+
+#endif

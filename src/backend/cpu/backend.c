@@ -1,0 +1,55 @@
+/* backend/cpu/backend.c - the cpu backend's table, and its state: threads and the kernels picked for this
+ * machine */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/error.h"
+
+static void pick_kernels(tsr_cpu *cpu)
+{
+    cpu->gemm_f32 = tsr_gemm_f32_pick(cpu->isa);
+    snprintf(cpu->kernels, sizeof cpu->kernels, "%s", cpu->gemm_f32->name);
+}
+
+static void close_cpu(void *state)
+{
+    tsr_cpu *cpu = state;
+    tsr_threads_destroy(cpu->threads);
+    free(cpu);
+}
+
+static tsr_status open_cpu(const tsr_context_options *options, void **state)
+{
+    tsr_isa isa;
+    TSR_TRY(tsr_isa_choose(&isa));
+    tsr_cpu *cpu = calloc(1, sizeof *cpu);
+    if (cpu == NULL) return tsr_fail(TSR_ERR_MEMORY, "context: out of memory");
+    cpu->isa = isa;
+    pick_kernels(cpu);
+    const tsr_status status = tsr_threads_create(options->n_threads, options->parallel_for,
+                                                 options->parallel_for_user, &cpu->threads);
+    if (status != TSR_OK) {
+        free(cpu);
+        return status;
+    }
+    *state = cpu;
+    return TSR_OK;
+}
+
+static int32_t n_threads(const void *state) { return tsr_threads_count(((const tsr_cpu *)state)->threads); }
+static const char *kernels(const void *state) { return ((const tsr_cpu *)state)->kernels; }
+
+const tsr_backend tsr_backend_cpu = {
+    .name = "cpu",
+    .device = TSR_DEVICE_CPU,
+    .open = open_cpu,
+    .close = close_cpu,
+    .n_threads = n_threads,
+    .kernels = kernels,
+    .allocate = tsr_host_allocate,
+    .release = tsr_host_release,
+    .upload = tsr_host_copy,
+    .download = tsr_host_copy,
+    .synchronise = tsr_host_synchronise,
+};

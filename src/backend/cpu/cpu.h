@@ -1,0 +1,28 @@
+/*
+ * backend/cpu/cpu.h - the cpu backend: blocking, packing, threads; one file per operator
+ *
+ * An operator's file splits the work into independent items (base/threads.h) and hands rows, tiles and
+ * panels to the kernels of its families (kernel/), which were picked once when the context was created.
+ */
+#ifndef TSR_CPU_CPU_H
+#define TSR_CPU_CPU_H
+
+#include "backend/backend.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/kernel/gemm_f32.h"
+#include "base/threads.h"
+
+typedef struct tsr_cpu {
+    tsr_threads *threads;
+    tsr_isa isa;
+    const tsr_gemm_f32_kernel *gemm_f32;
+    char kernels[512]; /* a line a family, for tsr_context_kernels */
+} tsr_cpu;
+
+#define X(op)                                                                                                \
+    tsr_status cpu_##op(void *state, const tsr_##op##_args *args, void *workspace);                          \
+    size_t cpu_##op##_workspace(const void *state, const tsr_##op##_args *args);
+TSR_OPERATORS(X)
+#undef X
+
+#endif

@@ -1,0 +1,28 @@
+/*
+ * backend/reference/reference.h - the reference backend: the definition of truth
+ *
+ * One file per operator, plain loops over any strides and dtypes, f64 included; every accumulator is a
+ * double. Nothing here is fast, and nothing is shared with the kernels that are held against it.
+ */
+#ifndef TSR_REFERENCE_REFERENCE_H
+#define TSR_REFERENCE_REFERENCE_H
+
+#include "backend/backend.h"
+#include "base/dtype.h"
+#include "base/tensor.h"
+
+/* Element `offset` (in elements) of a view, as double, and back with one rounding. */
+static inline double ref_get(const tsr_tensor *t, int64_t offset)
+{
+    return tsr_load_f64(t->data, t->dtype, offset);
+}
+static inline void ref_set(const tsr_tensor *t, int64_t offset, double x)
+{
+    tsr_store_f64(t->data, t->dtype, offset, x);
+}
+
+#define X(op) tsr_status ref_##op(void *state, const tsr_##op##_args *args, void *workspace);
+TSR_OPERATORS(X)
+#undef X
+
+#endif
