@@ -14,15 +14,18 @@
 #include "tessera/elementwise.h"
 #include "tessera/optimizer.h"
 
-/* One operand of a batch of products. Either data and strides, or a pointer (and perhaps a row stride) per
- * product. */
+/*
+ * One operand of a batch of products. Strided: data and the strides. Irregular: a pointer per product, and
+ * perhaps a stride per product in place of row (of col, if the matrix lies transposed in memory).
+ */
 typedef struct tsr_gemm_matrix {
     void *data;
-    void *const *pointers;      /* [batch * num_heads] in host memory, NULL = strided       */
-    const int64_t *row_strides; /* per product, with pointers; NULL = row                   */
-    int64_t batch, head;        /* strides between products                                 */
-    int64_t row, col;           /* strides within one                                       */
-    int64_t group;              /* head h uses matrix h / group; at least 1                 */
+    void *const *pointers;  /* [batch * num_heads] in host memory, NULL = strided */
+    const int64_t *strides; /* [batch * num_heads], NULL = the same for all       */
+    bool strides_are_cols;  /* strides replace col, not row                       */
+    int64_t batch, head;    /* strides between products                           */
+    int64_t row, col;       /* strides within one                                 */
+    int64_t group;          /* head h uses matrix h / group; at least 1           */
     tsr_dtype dtype;
 } tsr_gemm_matrix;
 
