@@ -34,4 +34,7 @@ const tsr_backend tsr_backend_reference = {
     .upload = tsr_host_copy,
     .download = tsr_host_copy,
     .synchronise = tsr_host_synchronise,
+    .gemm = ref_gemm,
+    .softmax_fwd = ref_softmax_fwd,
+    .softmax_bwd = ref_softmax_bwd,
 };

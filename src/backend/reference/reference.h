@@ -21,6 +21,25 @@ static inline void ref_set(const tsr_tensor *t, int64_t offset, double x)
     tsr_store_f64(t->data, t->dtype, offset, x);
 }
 
+/* Offset of entry number i, in row-major order, of the first n_dims dimensions: an element, or a row. */
+static inline int64_t ref_offset(const tsr_tensor *t, int32_t n_dims, int64_t i)
+{
+    int64_t offset = 0;
+    for (int32_t d = n_dims - 1; d >= 0; d--) {
+        offset += i % t->shape[d] * t->stride[d];
+        i /= t->shape[d];
+    }
+    return offset;
+}
+
+/* Product of all extents but the last. */
+static inline int64_t ref_n_rows(const tsr_tensor *t)
+{
+    int64_t n = 1;
+    for (int32_t d = 0; d < t->rank - 1; d++) n *= t->shape[d];
+    return n;
+}
+
 #define X(op) tsr_status ref_##op(void *state, const tsr_##op##_args *args, void *workspace);
 TSR_OPERATORS(X)
 #undef X
