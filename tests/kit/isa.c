@@ -1,0 +1,92 @@
+/* tests/kit/isa.c - contexts for tests, one instruction set after another */
+#define _GNU_SOURCE
+#include "kit/isa.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/cpu/isa.h"
+#include "kit/kit.h"
+#include "kit/tensor.h"
+
+static const char *current = "default";
+static tsr_context *reference_context, *cpu_context;
+
+const char *kit_isa(void) { return current; }
+
+static tsr_context *create(const char *backend, int32_t n_threads)
+{
+    tsr_context *ctx = NULL;
+    KIT_OK(tsr_context_create(&(tsr_context_options){.backend = backend, .n_threads = n_threads}, &ctx));
+    return ctx;
+}
+
+static void destroy_contexts(void)
+{
+    tsr_context_destroy(reference_context);
+    tsr_context_destroy(cpu_context);
+}
+
+static tsr_context *shared(tsr_context **slot, const char *backend)
+{
+    static bool registered;
+    if (!registered) atexit(destroy_contexts);
+    registered = true;
+    if (*slot == NULL) *slot = create(backend, 2);
+    return *slot;
+}
+
+tsr_context *kit_reference(void) { return shared(&reference_context, "reference"); }
+tsr_context *kit_cpu(void) { return shared(&cpu_context, "cpu"); }
+tsr_context *kit_cpu_with_threads(int32_t n_threads) { return create("cpu", n_threads); }
+
+static void run_as(tsr_isa isa, void (*fn)(tsr_context *ctx))
+{
+    current = tsr_isa_name(isa);
+    setenv("TESSERA_ISA", current, 1);
+    kit_random_restart();
+    tsr_context *ctx = create("cpu", 2);
+    fn(ctx);
+    tsr_context_destroy(ctx);
+    kit_free_all();
+    unsetenv("TESSERA_ISA");
+    current = "default";
+}
+
+/* Says once a program which sets run, and how. */
+static void announce(void)
+{
+    static bool announced;
+    if (announced) return;
+    announced = true;
+    for (int i = 0; i < TSR_ISA_COUNT; i++) {
+        const char *why = tsr_isa_missing((tsr_isa)i);
+        const char *name = tsr_isa_name((tsr_isa)i);
+        if (why != NULL)
+            printf("skipped natively: %s (%s; %s runs it in plain C)\n", name, why,
+                   i == TSR_ISA_AVX2 ? "plain8" : "plain16");
+        else
+            printf("%s: %s\n", i >= TSR_ISA_PLAIN8 ? "ran in plain C" : "ran natively", name);
+    }
+    fflush(stdout);
+}
+
+void kit_for_each_isa(void (*fn)(tsr_context *ctx))
+{
+    static char wanted[32];
+    if (wanted[0] == 0 && getenv("TESSERA_ISA") != NULL)
+        snprintf(wanted, sizeof wanted, "%s", getenv("TESSERA_ISA"));
+    if (wanted[0] != 0) {
+        tsr_isa isa;
+        setenv("TESSERA_ISA", wanted, 1);
+        KIT_OK(tsr_isa_choose(&isa));
+        printf("only %s: TESSERA_ISA names it\n", wanted);
+        run_as(isa, fn);
+        setenv("TESSERA_ISA", wanted, 1);
+        return;
+    }
+    announce();
+    for (int i = 0; i < TSR_ISA_COUNT; i++)
+        if (tsr_isa_missing((tsr_isa)i) == NULL) run_as((tsr_isa)i, fn);
+}

@@ -1,0 +1,28 @@
+/*
+ * tests/kit/isa.h - the same test on every instruction set, and the contexts that tests run on
+ *
+ * Every kernel runs on every machine: natively where it can, and its 8- and 16-lane sources in plain C.
+ */
+#ifndef TSR_KIT_ISA_H
+#define TSR_KIT_ISA_H
+
+#include "tessera/context.h"
+
+/*
+ * Runs fn with a cpu context of two threads for each instruction set that this machine has, then for plain8
+ * and plain16; the random stream starts anew each time. A set that is absent is named on stdout. If the
+ * environment has TESSERA_ISA, for that set only.
+ */
+void kit_for_each_isa(void (*fn)(tsr_context *ctx));
+
+/* The set in use inside kit_for_each_isa, else "default". */
+const char *kit_isa(void);
+
+/* Contexts that live as long as the program. */
+tsr_context *kit_reference(void);
+tsr_context *kit_cpu(void);
+
+/* A new cpu context with this many threads; the caller destroys it. */
+tsr_context *kit_cpu_with_threads(int32_t n_threads);
+
+#endif
