@@ -52,4 +52,6 @@ const tsr_backend tsr_backend_cpu = {
     .upload = tsr_host_copy,
     .download = tsr_host_copy,
     .synchronise = tsr_host_synchronise,
+    .gemm = cpu_gemm,
+    .gemm_workspace = cpu_gemm_workspace,
 };

@@ -142,6 +142,49 @@ static void pack(float *dst, int64_t width, const void *x, tsr_dtype dtype, int6
     }
 }
 
+TSR_INLINE void store_as(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype, int64_t c_row,
+                         int64_t m, int64_t n)
+{
+    for (int64_t i = 0; i < m; i++, tile += ld) {
+        const int64_t row = i * c_row;
+        int64_t j = 0;
+        for (; j + VL <= n; j += VL) {
+            vf32 v = vf32_load(tile + j);
+            if (beta != 0) v += vf32_load_as(c, dtype, row + j) * beta;
+            vf32_store_as(c, dtype, row + j, v);
+        }
+        if (j < n) {
+            vf32 v = vf32_load_n(tile + j, n - j);
+            if (beta != 0) v += vf32_load_as_n(c, dtype, row + j, n - j) * beta;
+            vf32_store_as_n(c, dtype, row + j, v, n - j);
+        }
+    }
+}
+
+/* Columns of C are apart: the same sums one by one, through a vector so that they contract alike. */
+TSR_INLINE void store_scattered(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype,
+                                int64_t c_row, int64_t c_col, int64_t m, int64_t n)
+{
+    const int64_t nbytes = (int64_t)tsr_dtype_nbytes(dtype);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++)
+            store_as(tile + i * ld + j, ld, beta, (char *)c + (i * c_row + j * c_col) * nbytes, dtype, 0, 1,
+                     1);
+}
+
+static void store(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype, int64_t c_row,
+                  int64_t c_col, int64_t m, int64_t n)
+{
+    if (c_col != 1 && n > 1)
+        store_scattered(tile, ld, beta, c, dtype, c_row, c_col, m, n);
+    else if (dtype == TSR_F32)
+        store_as(tile, ld, beta, c, TSR_F32, c_row, m, n);
+    else if (dtype == TSR_BF16)
+        store_as(tile, ld, beta, c, TSR_BF16, c_row, m, n);
+    else
+        store_as(tile, ld, beta, c, TSR_F16, c_row, m, n);
+}
+
 const tsr_gemm_f32_kernel TSR_NAME(tsr_gemm_f32) = {
     .name = "gemm_f32_" TSR_SET_NAME "_" TILE_NAME,
     .isa = TSR_ISA_HERE,
@@ -150,4 +193,5 @@ const tsr_gemm_f32_kernel TSR_NAME(tsr_gemm_f32) = {
     .nr = NR,
     .run = run,
     .pack = pack,
+    .store = store,
 };

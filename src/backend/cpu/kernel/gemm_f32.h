@@ -41,6 +41,11 @@ typedef struct tsr_gemm_f32_kernel {
      */
     void (*pack)(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
                  int64_t w_stride, int64_t k, int64_t w);
+
+    /* C[i, j] = tile[i, j] + beta * C[i, j] for a C of any strides and of f32, bf16 or f16; tile has rows of
+     * ld. */
+    void (*store)(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype, int64_t c_row,
+                  int64_t c_col, int64_t m, int64_t n);
 } tsr_gemm_f32_kernel;
 
 /* Best first; ends with NULL. */
