@@ -89,18 +89,19 @@ static void twin_last_row_unscaled(const tsr_gemm_f32_tile *t, int64_t m, int64_
     last.a += (m - 1) * t->a_row, last.c += (m - 1) * t->c_row, last.alpha = 1;
     twin_of->run(&last, 1, n);
 }
-static void twin_one_column_off(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
+static void twin_last_row_off_by_one(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
 {
-    tsr_gemm_f32_tile s = *t;
-    s.b++;
-    twin_of->run(&s, m, n);
+    tsr_gemm_f32_tile last = *t;
+    twin_of->run(t, m - 1, n);
+    last.a += (m - 2) * t->a_row, last.c += (m - 1) * t->c_row;
+    twin_of->run(&last, 1, n);
 }
 
 static void test_wrong_twins_are_rejected(void **state)
 {
     (void)state;
     const tile_run twins[] = {twin_without_tail, twin_one_step_short, twin_last_row_unscaled,
-                              twin_one_column_off};
+                              twin_last_row_off_by_one};
     twin_of = tsr_gemm_f32_pick(TSR_ISA_PORTABLE);
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
         int n_rejected = 0;
