@@ -82,13 +82,97 @@ static void test_softmax_rows_at_the_edge(void **state)
     tsr_context_destroy(ctx);
 }
 
+/* One head of plain attention over views that the caller owns. */
+static tsr_attention_fwd_args attention(tsr_tensor q, tsr_tensor k, tsr_tensor v, tsr_tensor out,
+                                        tsr_tensor lse)
+{
+    return (tsr_attention_fwd_args){.b = q.shape[0],
+                                    .hq = q.shape[1],
+                                    .hkv = k.shape[1],
+                                    .d = q.shape[3],
+                                    .dv = v.shape[3],
+                                    .lq = q.shape[2],
+                                    .lk = k.shape[2],
+                                    .q = q,
+                                    .k = k,
+                                    .v = v,
+                                    .out = out,
+                                    .lse = lse,
+                                    .scale = 1,
+                                    .window_left = -1,
+                                    .window_right = -1};
+}
+
+/*
+ * Scores are 0 or log 3, so that weights are quarters. Row 0 sees no key, row 1 only key 0, row 2 keys 0 and
+ * 1; key 2 is NaN and masked throughout.
+ */
+static void test_attention_by_hand(void **state)
+{
+    (void)state;
+    tsr_context *ctx = reference();
+    double q[] = {NAN, 1, 1}, k[] = {0, log(3), NAN}, v[] = {4, 8, NAN}, out[3], lse[3];
+    uint8_t mask[] = {0, 0, 0, 1, 0, 0, 1, 1, 0};
+    tsr_attention_fwd_args a = attention(
+        tsr_tensor_4d(q, TSR_F64, 1, 1, 3, 1), tsr_tensor_4d(k, TSR_F64, 1, 1, 3, 1),
+        tsr_tensor_4d(v, TSR_F64, 1, 1, 3, 1), tsr_tensor_4d(out, TSR_F64, 1, 1, 3, 1),
+        tsr_tensor_3d(lse, TSR_F64, 1, 1, 3));
+    a.mask = tsr_tensor_4d(mask, TSR_BOOL, 1, 1, 3, 3);
+    KIT_OK(tsr_call_attention_fwd(ctx, &a, NULL));
+    assert_true(out[0] == 0 && out[1] == 4 && fabs(out[2] - 7) < 1e-14);
+    assert_true(lse[0] == -INFINITY && lse[1] == 0 && fabs(lse[2] - log(4)) < 1e-14);
+
+    /* A sink of logit log 4 halves row 2's weights and is all of row 0's. */
+    float sink = logf(4);
+    a.sinks = tsr_tensor_1d(&sink, TSR_F32, 1);
+    KIT_OK(tsr_call_attention_fwd(ctx, &a, NULL));
+    assert_true(out[0] == 0 && fabs(out[1] - 0.8) < 1e-7 && fabs(out[2] - 3.5) < 1e-7);
+    assert_true(lse[0] == (double)sink && fabs(lse[2] - log(8)) < 1e-7);
+
+    /* Backward: what is NaN is masked, so all is finite; row 0 and key 2 get 0. */
+    double dout[] = {NAN, 1, 1}, dq[3], dk[3], dv[3], dbias[9];
+    tsr_attention_bwd_args g = {.fwd = a, .dout = a.out, .dq = a.q, .dk = a.k, .dv = a.v};
+    g.dout.data = dout, g.dq.data = dq, g.dk.data = dk, g.dv.data = dv;
+    g.dbias = tsr_tensor_4d(dbias, TSR_F64, 1, 1, 3, 3);
+    KIT_OK(tsr_call_attention_bwd(ctx, &g, NULL));
+    assert_true(dq[0] == 0 && dk[2] == 0 && dv[2] == 0 && dbias[2] == 0 && dbias[8] == 0);
+    assert_true(fabs(dv[0] - 0.2 - 0.125) < 1e-7 && fabs(dv[1] - 0.375) < 1e-7);
+    assert_true(fabs(dbias[6] - 0.125 * (4 - 3.5)) < 1e-7 && fabs(dbias[7] - 0.375 * (8 - 3.5)) < 1e-7);
+    tsr_context_destroy(ctx);
+}
+
+static void test_attention_lengths_out_of_range(void **state)
+{
+    (void)state;
+    tsr_context *ctx = reference();
+    float x[8] = {0}, out[8] = {7, 7, 7, 7, 7, 7, 7, 7};
+    int32_t lengths[] = {2, 3}, starts[] = {0, 3, 2, 4};
+    const tsr_tensor t = tsr_tensor_4d(x, TSR_F32, 2, 1, 2, 2);
+    tsr_attention_fwd_args a = attention(t, t, t, tsr_tensor_4d(out, TSR_F32, 2, 1, 2, 2), (tsr_tensor){0});
+    a.seqlens_k = tsr_tensor_1d(lengths, TSR_I32, 2);
+    KIT_FAILS(TSR_ERR_INDEX, "seqlens_k[1] is 3, must be 0 to 2", tsr_call_attention_fwd(ctx, &a, NULL));
+
+    a = attention(tsr_tensor_4d(x, TSR_F32, 1, 1, 4, 2), tsr_tensor_4d(x, TSR_F32, 1, 1, 4, 2),
+                  tsr_tensor_4d(x, TSR_F32, 1, 1, 4, 2), tsr_tensor_4d(out, TSR_F32, 1, 1, 4, 2),
+                  (tsr_tensor){0});
+    a.b = 3;
+    a.cu_seqlens_q = a.cu_seqlens_k = tsr_tensor_1d(starts, TSR_I32, 4);
+    KIT_FAILS(TSR_ERR_INDEX, "cu_seqlens_q[2] is 2, must be 3 to 7", tsr_call_attention_fwd(ctx, &a, NULL));
+    starts[2] = 3, starts[3] = 5;
+    KIT_FAILS(TSR_ERR_INDEX, "cu_seqlens_q[3] is 5, must be the number of rows, 4",
+              tsr_call_attention_fwd(ctx, &a, NULL));
+    starts[0] = 1;
+    KIT_FAILS(TSR_ERR_INDEX, "cu_seqlens_q[0] is 1, must be 0", tsr_call_attention_fwd(ctx, &a, NULL));
+    for (int i = 0; i < 8; i++) assert_true(out[i] == 7);
+    tsr_context_destroy(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm_by_hand),
-        cmocka_unit_test(test_gemm_of_bytes_is_exact),
-        cmocka_unit_test(test_gemm_by_pointers),
-        cmocka_unit_test(test_softmax_rows_at_the_edge),
+        cmocka_unit_test(test_gemm_by_hand),      cmocka_unit_test(test_gemm_of_bytes_is_exact),
+        cmocka_unit_test(test_gemm_by_pointers),  cmocka_unit_test(test_softmax_rows_at_the_edge),
+        cmocka_unit_test(test_attention_by_hand), cmocka_unit_test(test_attention_lengths_out_of_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,6 +47,7 @@ typedef struct tsr_softmax_bwd_args {
  * Sequence b's rows: padded, row 0.. of batch b, seqlens (or all of lq, lk) of them; packed, rows
  * cu[b] .. cu[b + 1] of batch 0. Query i of Lq sees key j of Lk iff it is inside the window
  * -left <= j - (i + Lk - Lq) <= right (-1 = unlimited; causal has become right = 0) and the mask.
+ * Padded rows beyond a used length are written too: out 0, lse -inf, gradients 0.
  */
 typedef struct tsr_attention_fwd_args {
     int64_t b, hq, hkv, d, dv;

@@ -37,4 +37,13 @@ const tsr_backend tsr_backend_reference = {
     .gemm = ref_gemm,
     .softmax_fwd = ref_softmax_fwd,
     .softmax_bwd = ref_softmax_bwd,
+    .attention_fwd = ref_attention_fwd,
+    .attention_fwd_workspace = ref_attention_fwd_workspace,
+    .attention_bwd = ref_attention_bwd,
+    .attention_bwd_workspace = ref_attention_bwd_workspace,
+    /* The truth is the same for both forms. */
+    .attention_unfused_fwd = ref_attention_fwd,
+    .attention_unfused_fwd_workspace = ref_attention_fwd_workspace,
+    .attention_unfused_bwd = ref_attention_bwd,
+    .attention_unfused_bwd_workspace = ref_attention_bwd_workspace,
 };

@@ -43,5 +43,7 @@ static inline int64_t ref_n_rows(const tsr_tensor *t)
 #define X(op) tsr_status ref_##op(void *state, const tsr_##op##_args *args, void *workspace);
 TSR_OPERATORS(X)
 #undef X
+size_t ref_attention_fwd_workspace(const void *state, const tsr_attention_fwd_args *args);
+size_t ref_attention_bwd_workspace(const void *state, const tsr_attention_bwd_args *args);
 
 #endif
