@@ -1,0 +1,24 @@
+/*
+ * backend/cpu/kernel/peak.h - loops that reach this machine's own limits: what benchmarks measure shares of
+ */
+#ifndef TSR_KERNEL_PEAK_H
+#define TSR_KERNEL_PEAK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/cpu/isa.h"
+
+typedef struct tsr_peak_kernel {
+    const char *name;
+    tsr_isa isa;
+    /* `reps` rounds of independent multiply-adds in registers; returns their FLOP. *sink keeps them alive. */
+    double (*multiply_add)(int64_t reps, float *sink);
+    /* Reads nbytes (a multiple of 1024) once, in order; returns something that depends on all of it. */
+    float (*read)(const void *data, size_t nbytes);
+} tsr_peak_kernel;
+
+/* Best first; ends with NULL. */
+extern const tsr_peak_kernel *const tsr_peak_kernels[];
+
+#endif
