@@ -32,6 +32,16 @@ static inline int64_t ref_offset(const tsr_tensor *t, int32_t n_dims, int64_t i)
     return offset;
 }
 
+/* Element number i in row-major order. */
+static inline double ref_get_nth(const tsr_tensor *t, int64_t i)
+{
+    return ref_get(t, ref_offset(t, t->rank, i));
+}
+static inline void ref_set_nth(const tsr_tensor *t, int64_t i, double x)
+{
+    ref_set(t, ref_offset(t, t->rank, i), x);
+}
+
 /* Product of all extents but the last. */
 static inline int64_t ref_n_rows(const tsr_tensor *t)
 {
@@ -43,7 +53,15 @@ static inline int64_t ref_n_rows(const tsr_tensor *t)
 #define X(op) tsr_status ref_##op(void *state, const tsr_##op##_args *args, void *workspace);
 TSR_OPERATORS(X)
 #undef X
+
+/* Workspaces, of those that need one. */
 size_t ref_attention_fwd_workspace(const void *state, const tsr_attention_fwd_args *args);
 size_t ref_attention_bwd_workspace(const void *state, const tsr_attention_bwd_args *args);
+size_t ref_norm_bwd_workspace(const void *state, const tsr_norm_bwd_args *args);
+size_t ref_embedding_bwd_workspace(const void *state, const tsr_embedding_bwd_args *args);
+size_t ref_linear_cross_entropy_fwd_workspace(const void *state,
+                                              const tsr_linear_cross_entropy_fwd_args *args);
+size_t ref_linear_cross_entropy_bwd_workspace(const void *state,
+                                              const tsr_linear_cross_entropy_bwd_args *args);
 
 #endif
