@@ -26,6 +26,7 @@
 typedef struct tsr_backend {
     const char *name;
     tsr_device device;
+    bool computes_f64; /* else operators that compute refuse f64 tensors; copies take them everywhere */
 
     tsr_status (*open)(const tsr_context_options *options, void **state);
     void (*close)(void *state);

@@ -25,6 +25,7 @@ static const char *kernels(const void *state)
 const tsr_backend tsr_backend_reference = {
     .name = "reference",
     .device = TSR_DEVICE_CPU,
+    .computes_f64 = true,
     .open = open_reference,
     .close = close_reference,
     .n_threads = n_threads,
