@@ -4,7 +4,7 @@
 #   tools/install_dependencies.sh [build|lint|ci]
 #
 #   build   compiler, make, cmake >= 3.22, pkg-config, jansson, PCRE2, cmocka
-#   lint    and clang-format, cppcheck, nm, a C++ compiler
+#   lint    and clang-format, clang-tidy, nm, a C++ compiler
 #   ci      and clang with its sanitizer runtimes, the aarch64 compiler and C library, qemu-user
 #
 # Nothing missing: nothing happens. Else, where apt-get is: as root installs, without questions and
@@ -48,7 +48,7 @@ need_build()
 need_lint()
 {
     have clang-format || lacks clang-format clang-format clang-tools-extra clang
-    have cppcheck || lacks cppcheck cppcheck cppcheck cppcheck
+    have clang-tidy || lacks clang-tidy clang-tidy clang-tools-extra clang
     have nm || lacks nm binutils binutils binutils
     have c++ || lacks 'C++ compiler' g++ gcc-c++ gcc
 }
