@@ -6,9 +6,12 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[4096];
@@ -74,4 +77,20 @@ char *kit_read_file(const char *path, size_t *nbytes)
     data[used] = '\0';
     if (nbytes != NULL) *nbytes = used;
     return data;
+}
+
+void kit_on_full_disk(size_t max_nbytes, int (*body)(const void *arg), const void *arg)
+{
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        const struct rlimit limit = {max_nbytes, max_nbytes};
+        signal(SIGXFSZ, SIG_IGN);
+        _exit(setrlimit(RLIMIT_FSIZE, &limit) != 0 ? 99 : body(arg));
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("on a full disk: %s %d", WIFEXITED(status) ? "exit status" : "signal",
+                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 }

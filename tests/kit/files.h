@@ -16,4 +16,10 @@ void kit_write_file(const char *path, const void *data, size_t nbytes);
 /* The whole file, with a zero byte after it; free it. nbytes may be NULL. */
 char *kit_read_file(const char *path, size_t *nbytes);
 
+/*
+ * The test goes on only if body(arg) returns 0 in a child process whose files may have
+ * `max_nbytes` at most, as on a disk that fills up (writing beyond gives EFBIG).
+ */
+void kit_on_full_disk(size_t max_nbytes, int (*body)(const void *arg), const void *arg);
+
 #endif
