@@ -18,6 +18,7 @@
 
 #include "backend/cpu/isa.h"
 #include "base/dtype.h"
+#include "base/random.h"
 
 #define TSR_PASTE_(a, b) a##_##b
 #define TSR_PASTE(a, b)  TSR_PASTE_(a, b)
@@ -180,7 +181,7 @@ TSR_INLINE void u16_from_vu32(uint16_t *p, vu32 v)
 
 /* vf32_max(a, b), vf32_min(a, b): b where either is NaN, as the x86 instructions have it. */
 
-/* The lower 16 bits of 2^32's worth of product: high word of a 32 x 32 bit product, lane by lane. */
+/* The high word of the 64-bit product of each lane with b. */
 TSR_INLINE vu32 vu32_mulhi(vu32 a, uint32_t b)
 {
 #if TSR_LANES == 16 && defined(__AVX512F__)
@@ -271,47 +272,133 @@ TSR_INLINE float vf32_max_lane(vf32 v)
 }
 
 /*
- * 2^x = 2^n 2^f, n the nearest integer, f in [-0.5, 0.5]: adding 1.5 * 2^23 leaves n in the low bits, from
- * where a shift puts it into the exponent. Relative error below 2^-23 for results from 2^-126 up; smaller
- * results are within 2^-127 of the truth; -Inf gives 0, 128 and above Inf, NaN NaN.
- * Coefficients: minimax of degree 6 on [-0.5, 0.5], relative error 2e-9 before rounding.
+ * Words of mathematics; tests/check_vec.c holds each to its bound over the whole range. NaN gives NaN.
+ * Adding 1.5 * 2^23 to a number leaves the nearest integer in the low bits of the sum. Coefficients are
+ * minimax fits, their own error well below the bounds.
+ */
+#define VF32_ROUND 0x1.8p23f
+
+/*
+ * 2^x = 2^n 2^f, f in [-0.5, 0.5]. Relative error below 2^-23 where the result is 2^-126 or more; a smaller
+ * one is within 2^-127 of the truth. -Inf gives 0, 128 and above Inf.
  */
 TSR_INLINE vf32 vf32_exp2(vf32 x)
 {
-    const float magic = 0x1.8p23f;
-    x = vf32_max(vf32_splat(-127), x);
-    x = vf32_min(vf32_splat(128), x);
-    const vf32 shifted = x + magic;
-    const vf32 f = x - (shifted - magic);
-    vf32 p = f * 1.5353362e-4f + 1.3398874e-3f;
-    p = p * f + 9.6184373e-3f;
-    p = p * f + 5.5503324e-2f;
-    p = p * f + 2.4022647e-1f;
-    p = p * f + 6.9314720e-1f;
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    const float lowest = -151; /* half of the least subnormal is 2^-150: it rounds to 0 */
+#else
+    const float lowest = -127; /* where the exponent's field becomes 0 */
+#endif
+    const vf32 t = vf32_min(vf32_splat(128), vf32_max(vf32_splat(lowest), x));
+    const vf32 shifted = t + VF32_ROUND;
+    const vf32 n = shifted - VF32_ROUND, f = t - n;
+    vf32 p = f * 1.53524293e-4f + 1.33989953e-3f;
+    p = p * f + 9.61844224e-3f;
+    p = p * f + 5.55033222e-2f;
+    p = p * f + 2.40226479e-1f;
+    p = p * f + 6.93147203e-1f;
     p = p * f + 1.0f;
-    return (vf32)((vi32)p + ((vi32)shifted << 23));
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    return (vf32)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return vf32_select(x == x, (vf32)((vi32)p + ((vi32)shifted << 23)), x);
+#endif
 }
 
-/* e^x. log2(e) is split in two so that the argument of 2^x keeps its last bits. */
-TSR_INLINE vf32 vf32_exp(vf32 x)
+/* e^x. Relative error below (1 + |x|) 2^-23: x log2(e) is rounded once; small and large results as in exp2.
+ */
+TSR_INLINE vf32 vf32_exp(vf32 x) { return vf32_exp2(x * 1.44269504f); }
+
+/* 1 / (1 + e^-x). Absolute error below 2^-23; for x < 0 relative error below (2 + |x|) 2^-23. */
+TSR_INLINE vf32 vf32_sigmoid(vf32 x) { return 1 / (1 + vf32_exp(-x)); }
+
+/*
+ * tanh x = u / (u + 2), u = e^2|x| - 1 = 2^n (e^r - 1) + 2^n - 1, |r| <= ln(2) / 2: nothing cancels near 0.
+ * Relative error below 2^-22 everywhere, subnormals included.
+ */
+TSR_INLINE vf32 vf32_tanh(vf32 x)
 {
-    const vf32 high = x * 1.44269502f;
-    const float magic = 0x1.8p23f;
-    vf32 t = vf32_min(vf32_splat(128), vf32_max(vf32_splat(-127), high));
-    const vf32 n = (t + magic) - magic;
-    /* f = x log2(e) - n with the product's rounding error put back; outside the clamp it does not matter. */
-    vf32 f = (x * 1.44269502f - n) + x * 1.92596303e-8f;
-    f = vf32_min(vf32_splat(0.5f), vf32_max(vf32_splat(-0.5f), f));
-    f = vf32_select(x != x, x, f);
-    vf32 p = f * 1.5353362e-4f + 1.3398874e-3f;
-    p = p * f + 9.6184373e-3f;
-    p = p * f + 5.5503324e-2f;
-    p = p * f + 2.4022647e-1f;
-    p = p * f + 6.9314720e-1f;
-    p = p * f + 1.0f;
-    const vf32 r = (vf32)((vi32)p + ((vi32)(n + magic) << 23));
-    const vf32 clamped = vf32_select(high >= 128, vf32_splat(__builtin_inff()), r);
-    return vf32_select(high <= -127, vf32_splat(0), clamped);
+    const vf32 t = 2 * vf32_min(vf32_splat(9.5f), vf32_abs(x)); /* beyond 9.02 the result is 1 */
+    const vf32 shifted = t * 1.44269504f + VF32_ROUND;
+    const vf32 n = shifted - VF32_ROUND;
+    const vf32 r = (t - n * 0x1.62e4p-1f) -
+                   n * 1.42860682e-6f; /* ln 2 in two parts, n times the first exact */
+    vf32 p = r * 1.38823254e-3f + 8.36664568e-3f;
+    p = p * r + 4.16672076e-2f;
+    p = p * r + 1.66665427e-1f;
+    p = p * r + 4.99999981e-1f;
+    const vf32 power = (vf32)(((vi32)shifted << 23) + 0x3f800000);
+    const vf32 u = (p * r * r + r) * power + (power - 1);
+    const vf32 y = u / (u + 2);
+    return (vf32)((vi32)y | ((vi32)x & INT32_MIN));
+}
+
+/*
+ * The normal distribution: the probability of a value below x, and through `density` exp(-x^2 / 2) /
+ * sqrt(2 pi). The tail beyond |x| is the density times a smooth function (Mills' ratio), here a polynomial in
+ * 1 / (1 + 0.345 |x|). Absolute error below 2^-22, in the left tail relative error below (4 + x^2) 2^-23.
+ */
+TSR_INLINE vf32 vf32_normal(vf32 x, vf32 *density)
+{
+    const vf32 a = vf32_abs(x), t = 1 / (1 + 0.345f * a), s = t - 0.5f; /* centred: it sums better */
+    const vf32 e = vf32_exp2(a * a * -0.721347520f);                    /* log2(e) / 2 */
+    vf32 p = s * -2.79331166e-2f + 3.15041980e-2f;
+    p = p * s + 3.85632648e-2f;
+    p = p * s - 6.22190111e-2f;
+    p = p * s - 7.50671518e-2f;
+    p = p * s + 9.47886337e-2f;
+    p = p * s + 2.91230341e-1f;
+    p = p * s + 3.42078416e-1f;
+    p = p * s + 2.50201115e-1f;
+    const vf32 tail = e * t * p;
+    *density = e * 0.398942280f;
+    return vf32_select(x < 0, tail, 1 - tail);
+}
+
+/* Four vectors, read as rows of 4-lane blocks: block b of w[k] becomes lane 4 b + k of all four in order. */
+TSR_INLINE void vu32_transpose4(vu32 w[4])
+{
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    const __m512i ab = _mm512_unpacklo_epi32((__m512i)w[0], (__m512i)w[1]);
+    const __m512i AB = _mm512_unpackhi_epi32((__m512i)w[0], (__m512i)w[1]);
+    const __m512i cd = _mm512_unpacklo_epi32((__m512i)w[2], (__m512i)w[3]);
+    const __m512i CD = _mm512_unpackhi_epi32((__m512i)w[2], (__m512i)w[3]);
+    w[0] = (vu32)_mm512_unpacklo_epi64(ab, cd), w[1] = (vu32)_mm512_unpackhi_epi64(ab, cd);
+    w[2] = (vu32)_mm512_unpacklo_epi64(AB, CD), w[3] = (vu32)_mm512_unpackhi_epi64(AB, CD);
+#elif TSR_LANES == 8 && defined(__AVX2__)
+    const __m256i ab = _mm256_unpacklo_epi32((__m256i)w[0], (__m256i)w[1]);
+    const __m256i AB = _mm256_unpackhi_epi32((__m256i)w[0], (__m256i)w[1]);
+    const __m256i cd = _mm256_unpacklo_epi32((__m256i)w[2], (__m256i)w[3]);
+    const __m256i CD = _mm256_unpackhi_epi32((__m256i)w[2], (__m256i)w[3]);
+    w[0] = (vu32)_mm256_unpacklo_epi64(ab, cd), w[1] = (vu32)_mm256_unpackhi_epi64(ab, cd);
+    w[2] = (vu32)_mm256_unpacklo_epi64(AB, CD), w[3] = (vu32)_mm256_unpackhi_epi64(AB, CD);
+#else
+    const vu32 t[4] = {w[0], w[1], w[2], w[3]};
+    UNROLL for (int k = 0; k < 4; k++) UNROLL for (int i = 0; i < VL; i++) w[k][i] = t[i % 4][i / 4 * 4 + k];
+#endif
+}
+
+/*
+ * Dropout's random words of 4 VL neighbouring columns, from `column`, a multiple of 4: words[k] belongs to
+ * columns column + k VL ... All four words of a Philox call are used; its counters are dealt to the lanes so
+ * that a transposition within blocks of four lanes puts them in order.
+ */
+TSR_INLINE void vu32_dropout_words(vu32 words[4], uint64_t seed, uint32_t offset, uint32_t head, uint32_t row,
+                                   uint32_t column)
+{
+    const vu32 lane = (vu32)vi32_iota();
+    vu32 c0 = (lane & 3) * (VL / 4) + (lane >> 2) + (column >> 2);
+    vu32 c1 = vu32_splat(row), c2 = vu32_splat(head), c3 = vu32_splat(offset);
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        const vu32 high0 = vu32_mulhi(c0, TSR_PHILOX_M0), low0 = c0 * TSR_PHILOX_M0;
+        const vu32 high1 = vu32_mulhi(c2, TSR_PHILOX_M1), low1 = c2 * TSR_PHILOX_M1;
+        c0 = high1 ^ c1 ^ k0, c1 = low1;
+        c2 = high0 ^ c3 ^ k1, c3 = low0;
+        k0 += TSR_PHILOX_W0, k1 += TSR_PHILOX_W1;
+    }
+    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+    vu32_transpose4(words);
 }
 
 #endif

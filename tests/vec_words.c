@@ -1,0 +1,110 @@
+/* tests/vec_words.c - the words of vec.h over arrays; compiled once per instruction set */
+#include "vec_words.h"
+
+#include "backend/cpu/vec.h"
+
+typedef vf32 (*word1)(vf32);
+typedef vf32 (*word2)(vf32, vf32);
+
+TSR_INLINE void map1(word1 word, int64_t n, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i += VL) vf32_store(y + i, word(vf32_load(x + i)));
+}
+
+TSR_INLINE void map2(word2 word, int64_t n, const float *a, const float *b, float *y)
+{
+    for (int64_t i = 0; i < n; i += VL) vf32_store(y + i, word(vf32_load(a + i), vf32_load(b + i)));
+}
+
+TSR_INLINE vf32 probability(vf32 x)
+{
+    vf32 density;
+    return vf32_normal(x, &density);
+}
+
+TSR_INLINE vf32 density_of(vf32 x)
+{
+    vf32 density;
+    (void)vf32_normal(x, &density);
+    return density;
+}
+
+TSR_INLINE vf32 lesser(vf32 a, vf32 b) { return vf32_select(a < b, a, b); }
+
+static void run_exp2(int64_t n, const float *x, float *y) { map1(vf32_exp2, n, x, y); }
+static void run_exp(int64_t n, const float *x, float *y) { map1(vf32_exp, n, x, y); }
+static void run_sigmoid(int64_t n, const float *x, float *y) { map1(vf32_sigmoid, n, x, y); }
+static void run_tanh(int64_t n, const float *x, float *y) { map1(vf32_tanh, n, x, y); }
+static void run_sqrt(int64_t n, const float *x, float *y) { map1(vf32_sqrt, n, x, y); }
+static void run_abs(int64_t n, const float *x, float *y) { map1(vf32_abs, n, x, y); }
+static void run_normal(int64_t n, const float *x, float *y) { map1(probability, n, x, y); }
+static void run_density(int64_t n, const float *x, float *y) { map1(density_of, n, x, y); }
+static void run_max(int64_t n, const float *a, const float *b, float *y) { map2(vf32_max, n, a, b, y); }
+static void run_min(int64_t n, const float *a, const float *b, float *y) { map2(vf32_min, n, a, b, y); }
+static void run_select_less(int64_t n, const float *a, const float *b, float *y) { map2(lesser, n, a, b, y); }
+
+static void run_load_as(int64_t n, const void *x, tsr_dtype dtype, float *y)
+{
+    for (int64_t i = 0; i < n; i += VL) vf32_store(y + i, vf32_load_as(x, dtype, i));
+}
+
+static void run_store_as(int64_t n, void *x, tsr_dtype dtype, const float *y)
+{
+    for (int64_t i = 0; i < n; i += VL) vf32_store_as(x, dtype, i, vf32_load(y + i));
+}
+
+static void run_load_as_n(int64_t n, const void *x, tsr_dtype dtype, float *y)
+{
+    vf32_store(y, vf32_load_as_n(x, dtype, 0, n));
+}
+
+static void run_store_as_n(int64_t n, void *x, tsr_dtype dtype, const float *y)
+{
+    vf32_store_as_n(x, dtype, 0, vf32_load(y), n);
+}
+
+static float run_sum(const float *x) { return vf32_sum(vf32_load(x)); }
+static float run_max_lane(const float *x) { return vf32_max_lane(vf32_load(x)); }
+
+static void run_mulhi(int64_t n, const uint32_t *a, uint32_t b, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        vu32 v;
+        memcpy(&v, a + i, sizeof v);
+        v = vu32_mulhi(v, b);
+        memcpy(y + i, &v, sizeof v);
+    }
+}
+
+static void run_dropout_words(uint32_t *words, uint64_t seed, uint32_t offset, uint32_t head, uint32_t row,
+                              uint32_t column)
+{
+    vu32 w[4];
+    vu32_dropout_words(w, seed, offset, head, row, column);
+    memcpy(words, w, sizeof w);
+}
+
+const vec_words TSR_NAME(vec_words) = {
+    .name = TSR_SET_NAME,
+    .isa = TSR_ISA_HERE,
+    .lanes = VL,
+    .exp2 = run_exp2,
+    .exp = run_exp,
+    .sigmoid = run_sigmoid,
+    .tanh = run_tanh,
+    .sqrt = run_sqrt,
+    .abs = run_abs,
+    .normal = run_normal,
+    .density = run_density,
+    .max = run_max,
+    .min = run_min,
+    .select_less = run_select_less,
+    .load_as = run_load_as,
+    .store_as = run_store_as,
+    .load_as_n = run_load_as_n,
+    .store_as_n = run_store_as_n,
+    .sum = run_sum,
+    .max_lane = run_max_lane,
+    .mulhi = run_mulhi,
+    .dropout_words = run_dropout_words,
+};

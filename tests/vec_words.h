@@ -1,0 +1,42 @@
+/*
+ * tests/vec_words.h - the words of backend/cpu/vec.h as functions over arrays, one record per instruction set
+ *
+ * vec.h is static and compiled once per set; so is vec_words.c, with the same flags. n is a multiple of 16.
+ */
+#ifndef TSR_TESTS_VEC_WORDS_H
+#define TSR_TESTS_VEC_WORDS_H
+
+#include <stdint.h>
+
+#include "backend/cpu/isa.h"
+#include "tessera/tensor.h"
+
+typedef struct vec_words {
+    const char *name;
+    tsr_isa isa;
+    int lanes;
+    void (*exp2)(int64_t n, const float *x, float *y);
+    void (*exp)(int64_t n, const float *x, float *y);
+    void (*sigmoid)(int64_t n, const float *x, float *y);
+    void (*tanh)(int64_t n, const float *x, float *y);
+    void (*sqrt)(int64_t n, const float *x, float *y);
+    void (*abs)(int64_t n, const float *x, float *y);
+    void (*normal)(int64_t n, const float *x, float *y);
+    void (*density)(int64_t n, const float *x, float *y);
+    void (*max)(int64_t n, const float *a, const float *b, float *y);
+    void (*min)(int64_t n, const float *a, const float *b, float *y);
+    void (*select_less)(int64_t n, const float *a, const float *b, float *y); /* a < b ? a : b */
+    void (*load_as)(int64_t n, const void *x, tsr_dtype dtype, float *y);
+    void (*store_as)(int64_t n, void *x, tsr_dtype dtype, const float *y);
+    /* y has room for one vector; load_n fills it all. 0 <= n <= lanes. */
+    void (*load_as_n)(int64_t n, const void *x, tsr_dtype dtype, float *y);
+    void (*store_as_n)(int64_t n, void *x, tsr_dtype dtype, const float *y);
+    float (*sum)(const float *x);
+    float (*max_lane)(const float *x);
+    void (*mulhi)(int64_t n, const uint32_t *a, uint32_t b, uint32_t *y);
+    /* words of 4 * lanes columns */
+    void (*dropout_words)(uint32_t *words, uint64_t seed, uint32_t offset, uint32_t head, uint32_t row,
+                          uint32_t column);
+} vec_words;
+
+#endif
