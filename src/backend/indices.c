@@ -68,23 +68,23 @@ static tsr_status check_starts(const tsr_tensor *starts, int64_t total, int64_t 
 tsr_status tsr_check_attention_lengths(const tsr_attention_fwd_args *args)
 {
     if (args->cu_seqlens_q.data != NULL) {
-        TSR_TRY(check_starts(&args->cu_seqlens_q, args->q.shape[2], args->lq, "attention: cu_seqlens_q"));
-        return check_starts(&args->cu_seqlens_k, args->k.shape[2], args->lk, "attention: cu_seqlens_k");
+        TSR_TRY(check_starts(&args->cu_seqlens_q, args->q.shape[2], args->lq, "cu_seqlens_q"));
+        return check_starts(&args->cu_seqlens_k, args->k.shape[2], args->lk, "cu_seqlens_k");
     }
-    TSR_TRY(check_lengths(&args->seqlens_q, args->lq, "attention: seqlens_q"));
-    return check_lengths(&args->seqlens_k, args->lk, "attention: seqlens_k");
+    TSR_TRY(check_lengths(&args->seqlens_q, args->lq, "seqlens_q"));
+    return check_lengths(&args->seqlens_k, args->lk, "seqlens_k");
 }
 
 tsr_status tsr_check_kv_append(const tsr_kv_append_args *args)
 {
     const int64_t l = args->x.shape[2], capacity = args->cache.shape[2];
-    TSR_TRY(check_lengths(&args->lengths, l, "kv_append: lengths"));
+    TSR_TRY(check_lengths(&args->lengths, l, "lengths"));
     for (int64_t b = 0; b < args->x.shape[0]; b++) {
         const int64_t length = args->lengths.data != NULL ? tsr_index_at(&args->lengths, b) : l;
         const int64_t start = tsr_index_at(&args->start, b);
         if (start < 0 || start > capacity - length)
             return tsr_fail(TSR_ERR_INDEX,
-                            "kv_append: start[%" PRId64 "] is %" PRId64 ", must be 0 to %" PRId64 " (%" PRId64
+                            "start[%" PRId64 "] is %" PRId64 ", must be 0 to %" PRId64 " (%" PRId64
                             " rows into a cache of %" PRId64 ")",
                             b, start, capacity - length, length, capacity);
     }

@@ -15,7 +15,7 @@ static inline int32_t tsr_index_at(const tsr_tensor *t, int64_t i)
     return ((const int32_t *)t->data)[i * t->stride[0]];
 }
 
-/* Every entry in [0, n), or equal to *exempt where that is not NULL. `name`: "embedding: ids". */
+/* Every entry in [0, n), or equal to *exempt where that is not NULL. `name`: "ids". */
 tsr_status tsr_check_ids(const tsr_tensor *ids, int64_t n, const int32_t *exempt, const char *name);
 
 /* seqlens within lq and lk; cu_seqlens from 0 up to the number of packed rows, no sequence above lq or lk. */

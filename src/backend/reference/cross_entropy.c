@@ -51,7 +51,7 @@ tsr_status ref_linear_cross_entropy_fwd(void *state, const tsr_linear_cross_entr
     const tsr_tensor *x = &args->x, *w = &args->w, *lse_t = &args->lse;
     double *logits = workspace, sum = 0;
     int64_t n_valid = 0;
-    TSR_TRY(tsr_check_ids(&args->targets, w->shape[0], &args->ignore_index, "cross_entropy: targets"));
+    TSR_TRY(tsr_check_ids(&args->targets, w->shape[0], &args->ignore_index, "targets"));
     for (int64_t row = 0; row < x->shape[0]; row++) {
         const double lse = lse_of_row(x, row, w, logits);
         if (lse_t->data != NULL) ref_set(lse_t, row * lse_t->stride[0], lse);
@@ -125,7 +125,7 @@ tsr_status ref_linear_cross_entropy_bwd(void *state, const tsr_linear_cross_entr
                                         void *workspace)
 {
     (void)state;
-    TSR_TRY(tsr_check_ids(&args->targets, args->w.shape[0], &args->ignore_index, "cross_entropy: targets"));
+    TSR_TRY(tsr_check_ids(&args->targets, args->w.shape[0], &args->ignore_index, "targets"));
     const int64_t n_valid = count_valid(args);
     const double scale = n_valid == 0 ? 0 : ref_get(&args->dloss, 0) / (double)n_valid;
     if (args->dx.data != NULL) write_dx(args, scale, workspace);

@@ -11,7 +11,7 @@ tsr_status ref_embedding_fwd(void *state, const tsr_embedding_fwd_args *args, vo
     const tsr_tensor *table = &args->table, *out = &args->out;
     const int32_t last = out->rank - 1;
     const int64_t n_ids = tsr_tensor_numel(&args->ids), n = table->shape[1];
-    TSR_TRY(tsr_check_ids(&args->ids, table->shape[0], NULL, "embedding: ids"));
+    TSR_TRY(tsr_check_ids(&args->ids, table->shape[0], NULL, "ids"));
     for (int64_t i = 0; i < n_ids; i++) {
         const int64_t from = id_at(&args->ids, i) * table->stride[0], to = ref_offset(out, last, i);
         for (int64_t j = 0; j < n; j++)
@@ -35,7 +35,7 @@ tsr_status ref_embedding_bwd(void *state, const tsr_embedding_bwd_args *args, vo
     const int32_t last = dout->rank - 1;
     const int64_t n_ids = tsr_tensor_numel(&args->ids), n = dtable->shape[1];
     double *sum = workspace;
-    TSR_TRY(tsr_check_ids(&args->ids, dtable->shape[0], NULL, "embedding: ids"));
+    TSR_TRY(tsr_check_ids(&args->ids, dtable->shape[0], NULL, "ids"));
     for (int64_t v = 0; v < dtable->shape[0]; v++) {
         const int64_t to = v * dtable->stride[0];
         for (int64_t j = 0; j < n; j++)

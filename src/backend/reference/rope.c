@@ -46,7 +46,7 @@ tsr_status ref_rope(void *state, const tsr_rope_args *args, void *workspace)
 {
     (void)state, (void)workspace;
     if (args->positions.data != NULL)
-        TSR_TRY(tsr_check_ids(&args->positions, args->cos.shape[0], NULL, "rope: positions"));
+        TSR_TRY(tsr_check_ids(&args->positions, args->cos.shape[0], NULL, "positions"));
     const int64_t n_rows = ref_n_rows(&args->x), l = args->x.shape[2], rows_of_batch = args->x.shape[1] * l;
     for (int64_t row = 0; row < n_rows; row++) {
         const int64_t b = row / rows_of_batch, i = row % l;

@@ -1,0 +1,256 @@
+/*
+ * check_fixtures.c - the operators against PyTorch, so that reference and kernels cannot share one misreading
+ *
+ * Every case runs on the reference in f64 (bounds of f64) and on the cpu backend in f32 for each instruction
+ * set; an operator that the cpu backend lacks is named as skipped.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "kit/compare.h"
+#include "kit/fixture.h"
+#include "kit/isa.h"
+#include "tessera/tessera.h"
+
+/* The case at hand: where it runs, and in what. */
+typedef struct runner {
+    tsr_context *ctx;
+    tsr_dtype dtype;
+    kit_bound bound;
+    kit_fixture fixture;
+} runner;
+
+static runner runner_on(tsr_context *ctx, const char *file)
+{
+    runner r = {.ctx = ctx, .dtype = TSR_F32, .bound = {.rel = 2e-6, .of_largest = 32}};
+    if (ctx == kit_reference()) r.dtype = TSR_F64, r.bound = (kit_bound){.rel = 1e-13, .of_largest = 64};
+    r.fixture = kit_fixture_open(file);
+    return r;
+}
+
+static bool next_case(runner *r)
+{
+    kit_free_all();
+    return kit_fixture_next(&r->fixture);
+}
+
+/* An input in the runner's dtype, ids and masks in their own. */
+static tsr_tensor input(const runner *r, const char *name)
+{
+    return kit_fixture_get(&r->fixture, name, r->dtype, kit_any_output());
+}
+static tsr_tensor input_as(const runner *r, const char *name, tsr_dtype dtype)
+{
+    return kit_fixture_get(&r->fixture, name, dtype, kit_any_output());
+}
+
+/* A poisoned tensor for a result, in a layout of its own. */
+static tsr_tensor output(const runner *r, const char *expected)
+{
+    const tsr_tensor e = kit_fixture_get(&r->fixture, expected, TSR_F64, KIT_ROWS);
+    return kit_like(&e, r->dtype, kit_any_output());
+}
+
+static float number(const runner *r, const char *name)
+{
+    return (float)kit_fixture_number(&r->fixture, name, 0);
+}
+
+static void expect(const runner *r, const tsr_tensor *got, const char *name)
+{
+    const tsr_tensor e = kit_fixture_get(&r->fixture, name, TSR_F64, KIT_ROWS);
+    kit_check(got, &e, r->bound, "%s %s: %s", r->fixture.file, r->fixture.name, name);
+}
+
+/* True if the operator ran; false, said aloud, if the backend lacks it. Any other failure fails the test. */
+static bool ran(const runner *r, const char *call, tsr_status status)
+{
+    if (status == TSR_ERR_UNSUPPORTED && r->dtype == TSR_F32) {
+        printf("skipped: %s (%s)\n", r->fixture.name, tsr_last_error());
+        return false;
+    }
+    if (status != TSR_OK) kit_fail("%s: %s: %s", r->fixture.name, call, tsr_last_error());
+    return true;
+}
+#define RAN(r, call) ran(r, #call, call)
+
+static void on_every_backend(void (*fn)(tsr_context *ctx))
+{
+    kit_random_restart();
+    fn(kit_reference());
+    kit_free_all();
+    kit_for_each_isa(fn);
+}
+
+static tsr_activation activation_named(const char *name)
+{
+    static const struct {
+        const char *name;
+        tsr_activation activation;
+    } all[] = {{"relu", TSR_ACTIVATION_RELU},
+               {"gelu", TSR_ACTIVATION_GELU},
+               {"gelu_tanh", TSR_ACTIVATION_GELU_TANH},
+               {"silu", TSR_ACTIVATION_SILU}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(name, all[i].name) == 0) return all[i].activation;
+    return TSR_ACTIVATION_NONE;
+}
+
+static void swiglu(const runner *r)
+{
+    const tsr_tensor gate = input(r, "gate"), up = input(r, "up"), dy = input(r, "dy");
+    const tsr_tensor y = output(r, "y"), dgate = output(r, "dgate"), dup = output(r, "dup");
+    if (RAN(r, tsr_swiglu_fwd(r->ctx, &gate, &up, &y))) expect(r, &y, "y");
+    if (!RAN(r, tsr_swiglu_bwd(r->ctx, &gate, &up, &dy, &dgate, &dup))) return;
+    expect(r, &dgate, "dgate");
+    expect(r, &dup, "dup");
+}
+
+static void activations(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "activation"); next_case(&r);) {
+        const tsr_activation activation = activation_named(r.fixture.name);
+        if (activation == TSR_ACTIVATION_NONE) {
+            swiglu(&r);
+            continue;
+        }
+        const tsr_tensor x = input(&r, "x"), dy = input(&r, "dy"), y = output(&r, "y"), dx = output(&r, "dx");
+        if (RAN(&r, tsr_activation_fwd(ctx, activation, &x, &y))) expect(&r, &y, "y");
+        if (RAN(&r, tsr_activation_bwd(ctx, activation, &x, &dy, &dx))) expect(&r, &dx, "dx");
+    }
+}
+
+static void softmaxes(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "softmax"); next_case(&r);) {
+        const tsr_tensor x = input(&r, "x"), dy = input(&r, "dy"), y = output(&r, "y"), dx = output(&r, "dx");
+        if (!RAN(&r, tsr_softmax_fwd(ctx, &x, &y))) continue;
+        expect(&r, &y, "y");
+        if (RAN(&r, tsr_softmax_bwd(ctx, &y, &dy, &dx))) expect(&r, &dx, "dx");
+    }
+}
+
+static void norms(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "norm"); next_case(&r);) {
+        const bool centred = kit_fixture_has(&r.fixture, "bias");
+        const tsr_tensor x = input(&r, "x"), weight = input(&r, "weight"), dy = input(&r, "dy");
+        const tsr_tensor y = output(&r, "y"), dx = output(&r, "dx"), dweight = output(&r, "dweight");
+        const tsr_tensor mean = KIT_NEW(r.dtype, KIT_ROWS, x.shape[0], x.shape[1]);
+        const tsr_tensor rstd = kit_like(&mean, r.dtype, KIT_ROWS);
+        const float eps = number(&r, "eps");
+        if (!centred) {
+            if (!RAN(&r, tsr_rms_norm_fwd(ctx, &x, &weight, eps, &y, &rstd))) continue;
+            expect(&r, &y, "y");
+            if (!RAN(&r, tsr_rms_norm_bwd(ctx, &x, &weight, &rstd, &dy, 0, &dx, &dweight, NULL))) continue;
+        } else {
+            const tsr_tensor bias = input(&r, "bias"), dbias = output(&r, "dbias");
+            if (!RAN(&r, tsr_layer_norm_fwd(ctx, &x, &weight, &bias, eps, &y, &mean, &rstd))) continue;
+            expect(&r, &y, "y");
+            if (!RAN(&r,
+                     tsr_layer_norm_bwd(ctx, &x, &weight, &mean, &rstd, &dy, 0, &dx, &dweight, &dbias, NULL)))
+                continue;
+            expect(&r, &dbias, "dbias");
+        }
+        expect(&r, &dx, "dx");
+        expect(&r, &dweight, "dweight");
+    }
+}
+
+static void ropes(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "rope"); next_case(&r);) {
+        const tsr_tensor x = input(&r, "x"), dy = input(&r, "dy"), y = output(&r, "y"), dx = output(&r, "dx");
+        const tsr_tensor positions = input_as(&r, "positions", TSR_I32);
+        const tsr_tensor cos = KIT_NEW(r.dtype, kit_any_output(), 90, x.shape[3] / 2);
+        const tsr_tensor sin = kit_like(&cos, r.dtype, kit_any_output());
+        tsr_rope_options options = {.positions = &positions, .interleaved = number(&r, "interleaved") != 0};
+        if (!RAN(&r, tsr_rope_table(ctx, number(&r, "theta"), &cos, &sin))) continue;
+        if (!RAN(&r, tsr_rope(ctx, &x, &cos, &sin, &options, &y))) continue;
+        expect(&r, &y, "y");
+        options.inverse = 1;
+        if (RAN(&r, tsr_rope(ctx, &dy, &cos, &sin, &options, &dx))) expect(&r, &dx, "dx");
+    }
+}
+
+static void embeddings(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "embedding"); next_case(&r);) {
+        const tsr_tensor table = input(&r, "table"), ids = input_as(&r, "ids", TSR_I32);
+        const tsr_tensor dout = input(&r, "dout"), out = output(&r, "out"), dtable = output(&r, "dtable");
+        if (RAN(&r, tsr_embedding_fwd(ctx, &table, &ids, &out))) expect(&r, &out, "out");
+        if (RAN(&r, tsr_embedding_bwd(ctx, &ids, &dout, 0, &dtable))) expect(&r, &dtable, "dtable");
+    }
+}
+
+static void cross_entropies(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "cross_entropy"); next_case(&r);) {
+        const tsr_tensor x = input(&r, "x"), w = input(&r, "w"), targets = input_as(&r, "targets", TSR_I32);
+        const tsr_tensor dloss = input(&r, "dloss"), loss = output(&r, "loss"), lse = output(&r, "lse");
+        const tsr_tensor dx = output(&r, "dx"), dw = output(&r, "dw");
+        const int32_t ignore = (int32_t)number(&r, "ignore_index");
+        if (!RAN(&r, tsr_linear_cross_entropy_fwd(ctx, &x, &w, &targets, ignore, &loss, &lse, NULL)))
+            continue;
+        expect(&r, &loss, "loss");
+        expect(&r, &lse, "lse");
+        if (!RAN(&r, tsr_linear_cross_entropy_bwd(ctx, &x, &w, &targets, ignore, &lse, &dloss, 0, &dx, &dw,
+                                                  NULL)))
+            continue;
+        expect(&r, &dx, "dx");
+        expect(&r, &dw, "dw");
+    }
+}
+
+static void optimisers(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "adamw"); next_case(&r);) {
+        const tsr_tensor p = kit_fixture_get(&r.fixture, "p", r.dtype, KIT_ROWS);
+        const tsr_tensor gradients = kit_fixture_get(&r.fixture, "g", r.dtype, KIT_ROWS);
+        const tsr_tensor m = kit_constant(kit_like(&p, r.dtype, KIT_ROWS), 0);
+        const tsr_tensor v = kit_constant(kit_like(&p, r.dtype, KIT_ROWS), 0);
+        tsr_adamw_options options = {.lr = number(&r, "lr"),
+                                     .beta1 = number(&r, "beta1"),
+                                     .beta2 = number(&r, "beta2"),
+                                     .eps = number(&r, "eps"),
+                                     .weight_decay = number(&r, "weight_decay")};
+        bool done = true;
+        for (int64_t i = 0; i < gradients.shape[0] && done; i++) {
+            const tsr_tensor step = tsr_tensor_slice(&gradients, 0, i, 1);
+            tsr_tensor g;
+            KIT_OK(tsr_tensor_reshape(&step, p.rank, p.shape, &g));
+            options.step = i + 1;
+            done = RAN(&r, tsr_adamw(ctx, &options, &p, NULL, &g, &m, &v));
+        }
+        if (!done) continue;
+        expect(&r, &p, "p_after");
+        expect(&r, &m, "m_after");
+        expect(&r, &v, "v_after");
+    }
+}
+
+#define CHECK(operators)                                                                                     \
+    static void test_##operators(void **state)                                                               \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        on_every_backend(operators);                                                                         \
+    }
+CHECK(activations)
+CHECK(softmaxes)
+CHECK(norms)
+CHECK(ropes)
+CHECK(embeddings)
+CHECK(cross_entropies)
+CHECK(optimisers)
+#undef CHECK
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_activations), cmocka_unit_test(test_softmaxes),
+        cmocka_unit_test(test_norms),       cmocka_unit_test(test_ropes),
+        cmocka_unit_test(test_embeddings),  cmocka_unit_test(test_cross_entropies),
+        cmocka_unit_test(test_optimisers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
