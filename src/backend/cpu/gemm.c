@@ -8,8 +8,9 @@
  *             for each MR rows                         the micro-kernel runs down the A block
  *
  * KC alone decides the order of a sum, and is the same everywhere; MC, NC and the split may follow the
- * machine and the shape. A batch of many products hands out whole products as items instead, each with a B
- * block of its own.
+ * machine and the shape. Where all rows fit one block, no other item would use a packed panel: items are
+ * groups of columns, each packs the panel it needs next, and B streams through once. A batch of many products
+ * hands out whole products as items, each with a B block of its own.
  * (Goto and van de Geijn, 2008, "Anatomy of high-performance matrix multiplication")
  *
  * A is read in place where it can be: f32, rows contiguous, and not a multiple of 1 KiB apart (such rows
@@ -31,20 +32,26 @@ typedef struct product {
     int64_t a_row, a_col, b_row, b_col, c_row, c_col;
 } product;
 
+typedef enum work_split {
+    BY_ROWS,    /* items: blocks of rows x groups of columns of one product; B packed for all */
+    BY_COLUMNS, /* items: groups of columns of one product, whose rows fit one block          */
+    BY_PRODUCT, /* items: products                                                            */
+} work_split;
+
 typedef struct gemm_plan {
     tsr_gemm_args g; /* exchanged, where C's columns are contiguous instead of its rows */
     const tsr_gemm_f32_kernel *kernel;
     int64_t n_products;
-    bool whole_products; /* items are products, else parts of one */
-    bool b_in_place;     /* so few rows that packing B would cost more than it saves */
+    work_split split;
+    bool one_row_block;
+    bool b_in_place; /* so few rows that packing B would cost more than it saves */
     int64_t mc;
-    int64_t n_groups; /* items along n */
+    int64_t n_groups; /* of columns: within NC if BY_ROWS, of all n if BY_COLUMNS */
 
-    float *b_block; /* [panels of NC][KC][NR]; per slot if whole_products */
+    float *b_block; /* [panels of NC][KC][NR]; per slot if BY_PRODUCT; absent if one_row_block */
     float *c_block; /* [m][NC] sums of several chunks, where C itself cannot hold them */
-    float *a_block; /* per slot: [MC][KC + padding], then one panel for B's last columns if b_in_place */
-    int64_t edge_at;
-    int64_t a_block_n, b_block_n; /* floats per slot */
+    float *a_block; /* per slot: [MC][KC + padding], then one panel of B if one_row_block */
+    int64_t panel_at, a_block_n, b_block_n; /* floats per slot */
 } gemm_plan;
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -82,32 +89,39 @@ static int64_t rows_per_block(int64_t m, int64_t mr)
 }
 
 /* Enough items that the last ones to finish leave the other threads waiting a few percent at most. */
-static int64_t groups_along_n(const gemm_plan *p, int32_t n_threads)
+static int64_t groups_of_columns(const gemm_plan *p, int32_t n_threads)
 {
     enum { ITEMS_PER_THREAD = 24, LEAST_FLOP = 3000000 };
     if (n_threads == 1) return 1;
-    const int64_t nc = min64(p->g.n, NC), kc = min64(p->g.k, KC);
-    const int64_t wanted = ceil_div((int64_t)n_threads * ITEMS_PER_THREAD, ceil_div(p->g.m, p->mc));
-    const int64_t worth = 2 * min64(p->g.m, p->mc) * kc * nc / LEAST_FLOP;
-    const int64_t panels = ceil_div(nc, p->kernel->nr);
-    const int64_t least = ceil_div(p->g.m, p->mc) >= n_threads ? 1 : n_threads;
-    return min64(panels, max64(min64(wanted, worth), least));
+    const bool all_k = p->split == BY_COLUMNS;
+    const int64_t n = all_k ? p->g.n : min64(p->g.n, NC), k = all_k ? p->g.k : min64(p->g.k, KC);
+    const int64_t row_blocks = ceil_div(p->g.m, p->mc), panels = ceil_div(n, p->kernel->nr);
+    const int64_t wanted = ceil_div((int64_t)n_threads * ITEMS_PER_THREAD, row_blocks);
+    const double flop = 2.0 * (double)min64(p->g.m, p->mc) * (double)k * (double)n;
+    const int64_t worth = min64(panels, (int64_t)(flop / LEAST_FLOP));
+    return min64(panels, max64(min64(wanted, worth), row_blocks >= n_threads ? 1 : n_threads));
 }
 
-static void plan_products(gemm_plan *p, int32_t n_threads)
+static void plan_split(gemm_plan *p, int32_t n_threads)
 {
     enum { SMALL_FLOP = 4000000, TINY_FLOP = 300000 };
     const tsr_gemm_args *g = &p->g;
     const double flop = 2.0 * (double)g->m * (double)g->n * (double)g->k;
-    const bool c_fits_tile = c_in_place(p) || g->k <= KC;
+    const bool c_needs_block = !c_in_place(p) && g->k > KC;
     p->n_products = g->batch * g->num_heads;
-    const bool many = p->n_products >= 8 * (int64_t)n_threads || (p->n_products > 1 && flop < SMALL_FLOP);
-    /* A tiny product is one item as well: not worth waking a thread for. */
-    p->whole_products = c_fits_tile && (flop < TINY_FLOP || (many && n_threads > 1));
+    p->mc = rows_per_block(g->m, p->kernel->mr);
+    p->one_row_block = g->m <= p->mc;
     p->b_in_place = g->m <= 2 * p->kernel->mr && g->b.dtype == TSR_F32 && g->b.col == 1 &&
                     !g->b.strides_are_cols;
-    p->mc = rows_per_block(g->m, p->kernel->mr);
-    p->n_groups = groups_along_n(p, n_threads);
+    const bool many = p->n_products >= 8 * (int64_t)n_threads || (p->n_products > 1 && flop < SMALL_FLOP);
+    /* A tiny product is one item as well: not worth waking a thread for. */
+    if (!c_needs_block && (flop < TINY_FLOP || (many && n_threads > 1)))
+        p->split = BY_PRODUCT;
+    else if (p->one_row_block && !c_needs_block)
+        p->split = BY_COLUMNS;
+    else
+        p->split = BY_ROWS;
+    p->n_groups = groups_of_columns(p, n_threads);
 }
 
 /* Plans the work and lays out the workspace (counts only, if memory is NULL). */
@@ -116,14 +130,14 @@ static gemm_plan make_plan(const tsr_cpu *cpu, const tsr_gemm_args *args, tsr_ar
     gemm_plan p = {.g = with_contiguous_rows(args), .kernel = cpu->gemm_f32};
     if (p.g.m == 0 || p.g.n == 0) return p;
     const int32_t n_threads = tsr_threads_count(cpu->threads);
-    plan_products(&p, n_threads);
+    plan_split(&p, n_threads);
     const int64_t nr = p.kernel->nr, kc = min64(max64(1, p.g.k), KC);
-    const int64_t nc = ceil_div(min64(p.g.n, p.whole_products ? NC_OWN : NC), nr) * nr;
-    p.edge_at = (p.mc + 16) * (kc + 16);
-    p.a_block_n = p.edge_at + (p.b_in_place ? kc * nr : 0);
-    p.b_block_n = kc * nc;
+    const int64_t nc = ceil_div(min64(p.g.n, p.split == BY_PRODUCT ? NC_OWN : NC), nr) * nr;
+    p.panel_at = (p.mc + 16) * (kc + 16);
+    p.a_block_n = p.panel_at + (p.one_row_block ? kc * nr : 0);
+    p.b_block_n = p.one_row_block ? 0 : kc * nc;
     p.a_block = tsr_arena_take(memory, (size_t)p.a_block_n * (size_t)n_threads, sizeof(float));
-    p.b_block = tsr_arena_take(memory, (size_t)p.b_block_n * (size_t)(p.whole_products ? n_threads : 1),
+    p.b_block = tsr_arena_take(memory, (size_t)p.b_block_n * (size_t)(p.split == BY_PRODUCT ? n_threads : 1),
                                sizeof(float));
     if (!c_in_place(&p) && p.g.k > KC)
         p.c_block = tsr_arena_take(memory, (size_t)p.g.m, (size_t)nc * sizeof(float));
@@ -212,25 +226,32 @@ static void run_tile(const gemm_plan *p, const product *x, tsr_gemm_f32_tile *ti
         p->kernel->store(tile->c, tile->c_row, p->g.beta, c, p->g.c.dtype, x->c_row, x->c_col, t->m, t->n);
 }
 
-/* The part t with B's panels packed at b (NULL: read in place). j0: first column of the NC block. */
+/* Where the micro-kernel finds the panel of n columns from t->j + j: in place, or packed into the slot's
+ * scratch. */
+static const float *next_panel(const gemm_plan *p, const product *x, const part *t, int64_t j, int64_t n,
+                               int32_t slot, int64_t *b_row)
+{
+    if (p->b_in_place && n == p->kernel->nr) {
+        *b_row = x->b_row;
+        return (const float *)x->b + t->k0 * x->b_row + t->j + j;
+    }
+    float *panel = p->a_block + slot * p->a_block_n + p->panel_at;
+    const part columns = {.j = t->j + j, .n = n, .k0 = t->k0, .k = t->k};
+    pack_panels(p, x, &columns, panel);
+    *b_row = p->kernel->nr;
+    return panel;
+}
+
+/* The part t; b: its panels, packed one behind the other, or NULL. j0: first column of the NC block. */
 static void run_part(const gemm_plan *p, const product *x, const part *t, const float *b, int64_t j0,
                      int32_t slot)
 {
     const int64_t mr = p->kernel->mr, nr = p->kernel->nr;
     const a_view a = view_of_a(p, x, t, slot);
-    tsr_gemm_f32_tile tile = {.k = t->k, .a_row = a.row, .a_k = a.k, .alpha = p->g.alpha};
-    float *edge_panel = p->a_block + slot * p->a_block_n + p->edge_at;
+    tsr_gemm_f32_tile tile = {.k = t->k, .a_row = a.row, .a_k = a.k, .b_row = nr, .alpha = p->g.alpha};
     for (int64_t j = 0; j < t->n; j += nr) {
         const int64_t n = min64(nr, t->n - j);
-        if (b != NULL) {
-            tile.b = b + j * t->k, tile.b_row = nr;
-        } else if (n == nr) {
-            tile.b = (const float *)x->b + t->k0 * x->b_row + t->j + j, tile.b_row = x->b_row;
-        } else {
-            const part edge = {.j = t->j + j, .n = n, .k0 = t->k0, .k = t->k};
-            pack_panels(p, x, &edge, edge_panel);
-            tile.b = edge_panel, tile.b_row = nr;
-        }
+        tile.b = b != NULL ? b + j * t->k : next_panel(p, x, t, j, n, slot, &tile.b_row);
         for (int64_t i = 0; i < t->m; i += mr) {
             const part c = {t->i + i, min64(mr, t->m - i), t->j + j, n, t->k0, t->k};
             tile.a = a.data + i * a.row;
@@ -239,13 +260,40 @@ static void run_part(const gemm_plan *p, const product *x, const part *t, const 
     }
 }
 
+/* All rows and all of k, for columns [j, j + n): a product of one block of rows. */
+static void run_columns(const gemm_plan *p, const product *x, int64_t j, int64_t n, int32_t slot)
+{
+    for (int64_t chunk = 0; chunk < n_chunks(p->g.k); chunk++) {
+        const int64_t k0 = chunk * KC;
+        const part t = {0, p->g.m, j, n, k0, min64(KC, p->g.k - k0)};
+        run_part(p, x, &t, NULL, j, slot);
+    }
+}
+
 /* --- items: parts of one product --- */
 
 typedef struct split_job {
     const gemm_plan *plan;
     product x;
-    part block; /* all rows, NC columns, KC deep */
+    part block; /* all rows; BY_ROWS: NC columns, KC deep */
 } split_job;
+
+/* Group g of the panels that cover n columns: its first column, and how many. */
+static int64_t group_of(const gemm_plan *p, int64_t n, int64_t g, int64_t *n_columns)
+{
+    const int64_t nr = p->kernel->nr, panels = ceil_div(n, nr);
+    const int64_t first = panels * g / p->n_groups * nr, end = panels * (g + 1) / p->n_groups * nr;
+    *n_columns = min64(end, n) - first;
+    return first;
+}
+
+static void columns_item(void *arg, int64_t item, int32_t slot)
+{
+    const split_job *job = arg;
+    int64_t n;
+    const int64_t j = group_of(job->plan, job->plan->g.n, item, &n);
+    if (n > 0) run_columns(job->plan, &job->x, j, n, slot);
+}
 
 static void pack_item(void *arg, int64_t item, int32_t slot)
 {
@@ -257,50 +305,52 @@ static void pack_item(void *arg, int64_t item, int32_t slot)
     pack_panels(job->plan, &job->x, &t, job->plan->b_block + item * nr * t.k);
 }
 
-static void split_item(void *arg, int64_t item, int32_t slot)
+static void rows_item(void *arg, int64_t item, int32_t slot)
 {
     const split_job *job = arg;
     const gemm_plan *p = job->plan;
-    const int64_t nr = p->kernel->nr, panels = ceil_div(job->block.n, nr);
-    const int64_t row_block = item / p->n_groups, group = item % p->n_groups;
-    const int64_t first = panels * group / p->n_groups * nr, end = panels * (group + 1) / p->n_groups * nr;
     part t = job->block;
-    t.i = row_block * p->mc, t.m = min64(p->mc, p->g.m - t.i);
-    t.j += first, t.n = min64(end, job->block.n) - first;
+    t.i = item / p->n_groups * p->mc, t.m = min64(p->mc, p->g.m - t.i);
+    const int64_t first = group_of(p, job->block.n, item % p->n_groups, &t.n);
+    t.j += first;
     if (t.n > 0)
-        run_part(p, &job->x, &t, p->b_in_place ? NULL : p->b_block + first * t.k, job->block.j, slot);
+        run_part(p, &job->x, &t, p->one_row_block ? NULL : p->b_block + first * t.k, job->block.j, slot);
 }
 
-static void run_split(const tsr_cpu *cpu, const gemm_plan *p, const product *x)
+static void run_by_rows(const tsr_cpu *cpu, const gemm_plan *p, const product *x)
 {
     const tsr_gemm_args *g = &p->g;
     for (int64_t j = 0; j < g->n; j += NC) {
         for (int64_t chunk = 0; chunk < n_chunks(g->k); chunk++) {
             const int64_t k0 = chunk * KC;
             split_job job = {p, *x, {0, g->m, j, min64(NC, g->n - j), k0, min64(KC, g->k - k0)}};
-            if (!p->b_in_place)
+            if (!p->one_row_block)
                 tsr_threads_run(cpu->threads, ceil_div(job.block.n, p->kernel->nr), pack_item, &job);
-            tsr_threads_run(cpu->threads, ceil_div(g->m, p->mc) * p->n_groups, split_item, &job);
+            tsr_threads_run(cpu->threads, ceil_div(g->m, p->mc) * p->n_groups, rows_item, &job);
         }
     }
 }
 
 /* --- items: whole products --- */
 
-static void whole_item(void *arg, int64_t item, int32_t slot)
+static void product_item(void *arg, int64_t item, int32_t slot)
 {
     const gemm_plan *p = arg;
     const tsr_gemm_args *g = &p->g;
     const product x = product_at(p, item);
+    if (p->one_row_block) {
+        run_columns(p, &x, 0, g->n, slot);
+        return;
+    }
     float *b = p->b_block + slot * p->b_block_n;
     for (int64_t j = 0; j < g->n; j += NC_OWN) {
         for (int64_t chunk = 0; chunk < n_chunks(g->k); chunk++) {
             const int64_t k0 = chunk * KC;
             part t = {0, 0, j, min64(NC_OWN, g->n - j), k0, min64(KC, g->k - k0)};
-            if (!p->b_in_place) pack_panels(p, &x, &t, b);
+            pack_panels(p, &x, &t, b);
             for (t.i = 0; t.i < g->m; t.i += p->mc) {
                 t.m = min64(p->mc, g->m - t.i);
-                run_part(p, &x, &t, p->b_in_place ? NULL : b, j, slot);
+                run_part(p, &x, &t, b, j, slot);
             }
         }
     }
@@ -324,13 +374,14 @@ tsr_status cpu_gemm(void *state, const tsr_gemm_args *args, void *workspace)
     tsr_arena memory = tsr_arena_over(workspace, SIZE_MAX / 2);
     const gemm_plan p = make_plan(cpu, args, &memory);
     if (p.g.m == 0 || p.g.n == 0) return TSR_OK;
-    if (p.whole_products) {
-        tsr_threads_run(cpu->threads, p.n_products, whole_item, (void *)&p);
-    } else {
-        for (int64_t i = 0; i < p.n_products; i++) {
-            const product x = product_at(&p, i);
-            run_split(cpu, &p, &x);
-        }
+    if (p.split == BY_PRODUCT) tsr_threads_run(cpu->threads, p.n_products, product_item, (void *)&p);
+    for (int64_t i = 0; p.split != BY_PRODUCT && i < p.n_products; i++) {
+        const product x = product_at(&p, i);
+        split_job job = {.plan = &p, .x = x};
+        if (p.split == BY_COLUMNS)
+            tsr_threads_run(cpu->threads, p.n_groups, columns_item, &job);
+        else
+            run_by_rows(cpu, &p, &x);
     }
     return TSR_OK;
 }

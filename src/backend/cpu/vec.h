@@ -201,6 +201,65 @@ TSR_INLINE vu32 vu32_mulhi(vu32 a, uint32_t b)
 #endif
 }
 
+/* Row i of a VL x VL block becomes column i. */
+TSR_INLINE void vf32_transpose(vf32 v[TSR_LANES])
+{
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    __m512 t[16], u[16];
+    UNROLL for (int i = 0; i < 16; i += 2) /* pairs of rows, then fours, within each 128 bits */
+    {
+        t[i] = _mm512_unpacklo_ps((__m512)v[i], (__m512)v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps((__m512)v[i], (__m512)v[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4)
+    {
+        UNROLL for (int h = 0; h < 2; h++)
+        {
+            const __m512d a = (__m512d)t[i + h], b = (__m512d)t[i + 2 + h];
+            u[i + 2 * h] = (__m512)_mm512_unpacklo_pd(a, b);
+            u[i + 2 * h + 1] = (__m512)_mm512_unpackhi_pd(a, b);
+        }
+    }
+    /* u[4 g + c] holds columns c, c + 4, c + 8, c + 12 of rows 4 g .. 4 g + 3, 128 bits each. */
+    UNROLL for (int c = 0; c < 4; c++)
+    {
+        const __m512 a = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88),
+                     b = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xdd);
+        const __m512 d = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x88);
+        const __m512 e = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xdd);
+        v[c] = (vf32)_mm512_shuffle_f32x4(a, d, 0x88);
+        v[c + 8] = (vf32)_mm512_shuffle_f32x4(a, d, 0xdd);
+        v[c + 4] = (vf32)_mm512_shuffle_f32x4(b, e, 0x88);
+        v[c + 12] = (vf32)_mm512_shuffle_f32x4(b, e, 0xdd);
+    }
+#elif TSR_LANES == 8 && defined(__AVX2__)
+    __m256 t[8], u[8];
+    UNROLL for (int i = 0; i < 8; i += 2)
+    {
+        t[i] = _mm256_unpacklo_ps((__m256)v[i], (__m256)v[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps((__m256)v[i], (__m256)v[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 8; i += 4)
+    {
+        UNROLL for (int h = 0; h < 2; h++)
+        {
+            const __m256d a = (__m256d)t[i + h], b = (__m256d)t[i + 2 + h];
+            u[i + 2 * h] = (__m256)_mm256_unpacklo_pd(a, b);
+            u[i + 2 * h + 1] = (__m256)_mm256_unpackhi_pd(a, b);
+        }
+    }
+    UNROLL for (int c = 0; c < 4; c++)
+    {
+        v[c] = (vf32)_mm256_permute2f128_ps(u[c], u[4 + c], 0x20);
+        v[c + 4] = (vf32)_mm256_permute2f128_ps(u[c], u[4 + c], 0x31);
+    }
+#else
+    float t[VL][VL];
+    UNROLL for (int i = 0; i < VL; i++) vf32_store(t[i], v[i]);
+    UNROLL for (int i = 0; i < VL; i++) UNROLL for (int j = 0; j < VL; j++) v[i][j] = t[j][i];
+#endif
+}
+
 TSR_INLINE vf32 vf32_abs(vf32 v) { return (vf32)((vi32)v & 0x7fffffff); }
 
 TSR_INLINE vf32 vf32_from_bf16(const uint16_t *p) { return (vf32)(vu32_from_u16(p) << 16); }

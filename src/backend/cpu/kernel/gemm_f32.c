@@ -97,30 +97,41 @@ TSR_INLINE void pack_rows(float *dst, int64_t width, const void *x, tsr_dtype dt
     }
 }
 
-/* Columns of x are contiguous, or nothing is: blocks of VL steps along k, each read along the column. */
-TSR_INLINE void pack_columns(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
-                             int64_t w_stride, int64_t k, int64_t w)
+/* Columns of x are contiguous: blocks of VL x VL are read down VL columns and turned. */
+TSR_INLINE void pack_columns(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t w_stride,
+                             int64_t k, int64_t w)
 {
-    for (int64_t p = 0; p < k; p += VL) {
-        const int64_t steps = k - p < VL ? k - p : VL;
-        float *d = dst + p * width;
-        for (int64_t j = 0; j < w; j++) {
-            float column[VL];
-            const int64_t at = j * w_stride + p * k_stride;
-            if (k_stride == 1 && steps == VL) {
-                vf32_store(column, vf32_load_as(x, dtype, at));
-            } else {
-                for (int64_t i = 0; i < steps; i++)
-                    column[i] = dtype == TSR_F32 ? ((const float *)x)[at + i * k_stride]
-                                : dtype == TSR_BF16
-                                    ? tsr_f32_from_bf16(((const uint16_t *)x)[at + i * k_stride])
-                                    : tsr_f32_from_f16(((const uint16_t *)x)[at + i * k_stride]);
+    for (int64_t j = 0; j < width; j += VL) {
+        const int64_t columns = w - j < VL ? w - j : VL, stored = width - j < VL ? width - j : VL;
+        for (int64_t p = 0; p < k; p += VL) {
+            const int64_t steps = k - p < VL ? k - p : VL;
+            vf32 block[VL];
+            UNROLL for (int i = 0; i < VL; i++)
+            {
+                const int64_t at = (j + i) * w_stride + p;
+                block[i] = i >= columns  ? vf32_splat(0)
+                           : steps == VL ? vf32_load_as(x, dtype, at)
+                                         : vf32_load_as_n(x, dtype, at, steps);
             }
-            for (int64_t i = 0; i < steps; i++) d[i * width + j] = column[i];
+            vf32_transpose(block);
+            float *d = dst + p * width + j;
+            for (int64_t i = 0; i < steps; i++) {
+                if (stored == VL)
+                    vf32_store(d + i * width, block[i]);
+                else
+                    vf32_store_n(d + i * width, block[i], stored);
+            }
         }
-        for (int64_t j = w; j < width; j++)
-            for (int64_t i = 0; i < steps; i++) d[i * width + j] = 0;
     }
+}
+
+/* Nothing is contiguous. */
+static void pack_scattered(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
+                           int64_t w_stride, int64_t k, int64_t w)
+{
+    for (int64_t p = 0; p < k; p++, dst += width)
+        for (int64_t j = 0; j < width; j++)
+            dst[j] = j < w ? (float)tsr_load_f64(x, dtype, p * k_stride + j * w_stride) : 0;
 }
 
 TSR_INLINE void pack_as(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
@@ -128,8 +139,10 @@ TSR_INLINE void pack_as(float *dst, int64_t width, const void *x, tsr_dtype dtyp
 {
     if (w_stride == 1)
         pack_rows(dst, width, x, dtype, k_stride, k, w);
+    else if (k_stride == 1)
+        pack_columns(dst, width, x, dtype, w_stride, k, w);
     else
-        pack_columns(dst, width, x, dtype, k_stride, w_stride, k, w);
+        pack_scattered(dst, width, x, dtype, k_stride, w_stride, k, w);
 }
 
 static void pack(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
