@@ -32,6 +32,9 @@ TSR_API tsr_status tsr_matmul2d_workspace(tsr_context *ctx, const tsr_tensor *a,
 TSR_API tsr_status tsr_matmul2d_bwd(tsr_context *ctx, float alpha, const tsr_tensor *a, const tsr_tensor *b,
                                     const tsr_tensor *dc, float beta, const tsr_tensor *da,
                                     const tsr_tensor *db, const tsr_workspace *ws);
+TSR_API tsr_status tsr_matmul2d_bwd_workspace(tsr_context *ctx, const tsr_tensor *a, const tsr_tensor *b,
+                                              const tsr_tensor *dc, const tsr_tensor *da,
+                                              const tsr_tensor *db, size_t *out);
 
 /* a [batch, m, k], b [batch, k, n], c [batch, m, n], any strides; a batch stride of 0 shares an input. */
 TSR_API tsr_status tsr_bmm(tsr_context *ctx, float alpha, const tsr_tensor *a, const tsr_tensor *b,
@@ -41,6 +44,9 @@ TSR_API tsr_status tsr_bmm_workspace(tsr_context *ctx, const tsr_tensor *a, cons
 TSR_API tsr_status tsr_bmm_bwd(tsr_context *ctx, float alpha, const tsr_tensor *a, const tsr_tensor *b,
                                const tsr_tensor *dc, float beta, const tsr_tensor *da, const tsr_tensor *db,
                                const tsr_workspace *ws);
+TSR_API tsr_status tsr_bmm_bwd_workspace(tsr_context *ctx, const tsr_tensor *a, const tsr_tensor *b,
+                                         const tsr_tensor *dc, const tsr_tensor *da, const tsr_tensor *db,
+                                         size_t *out);
 
 /* One operand of a strided batch, in elements; columns are contiguous. 0 for batch or head shares it (inputs
  * only). */
@@ -70,18 +76,22 @@ TSR_API tsr_status tsr_gemm_strided_workspace(tsr_context *ctx, const tsr_gemm_s
 
 /*
  * dC lies at g->c.data (dtype g->c_dtype must equal g->dtype). da, db: the gradients, laid out as A and B
- * with strides of their own, or data NULL; their dtype is `grad_dtype`, f32 or g->dtype. dB sums over the
- * heads of a group. g->alpha and g->beta are the backward's alpha and beta.
+ * with strides of their own; NULL, or data NULL, where not wanted; their dtype is `grad_dtype`, f32 or
+ * g->dtype. dB sums over the heads of a group, in order; in bf16 or f16 each head's share is rounded, so ask
+ * for f32 where that matters. g->alpha and g->beta are the backward's alpha and beta.
  */
 TSR_API tsr_status tsr_gemm_strided_bwd(tsr_context *ctx, const tsr_gemm_strided *g, tsr_dtype grad_dtype,
                                         const tsr_gemm_operand *da, const tsr_gemm_operand *db,
                                         const tsr_workspace *ws);
+TSR_API tsr_status tsr_gemm_strided_bwd_workspace(tsr_context *ctx, const tsr_gemm_strided *g,
+                                                  tsr_dtype grad_dtype, const tsr_gemm_operand *da,
+                                                  const tsr_gemm_operand *db, size_t *out);
 
 /*
  * The same for irregular allocations: a pointer for each of batch * num_heads products, entry
  * b * num_heads + h. The arrays of pointers lie in host memory; what they point at lies on the device. Rows
  * are contiguous unless a row stride is given per entry (NULL: k for A, n or k for B, n for C). A NULL
- * pointer, and two equal C pointers, are errors that say which.
+ * pointer, and two C matrices that are equal or overlap, are errors that say which.
  */
 typedef struct tsr_gemm_pointers {
     tsr_dtype dtype, c_dtype;
@@ -101,6 +111,9 @@ TSR_API tsr_status tsr_gemm_pointers_workspace(tsr_context *ctx, const tsr_gemm_
 /* dC at g->c; da, db: pointer arrays of gradients (grad_dtype f32 or g->dtype; rows contiguous), or NULL. */
 TSR_API tsr_status tsr_gemm_pointers_bwd(tsr_context *ctx, const tsr_gemm_pointers *g, tsr_dtype grad_dtype,
                                          void *const *da, void *const *db, const tsr_workspace *ws);
+TSR_API tsr_status tsr_gemm_pointers_bwd_workspace(tsr_context *ctx, const tsr_gemm_pointers *g,
+                                                   tsr_dtype grad_dtype, void *const *da, void *const *db,
+                                                   size_t *out);
 
 #ifdef __cplusplus
 }

@@ -49,8 +49,17 @@ tsr_tensor tsr_tensor_4d(void *data, tsr_dtype dtype, int64_t n0, int64_t n1, in
     return row_major(data, dtype, 4, (const int64_t[]){n0, n1, n2, n3});
 }
 
+/* An empty view's other extents may be of any size: their product is never formed. */
+static bool is_empty(const tsr_tensor *t)
+{
+    for (int32_t i = 0; i < t->rank; i++)
+        if (t->shape[i] == 0) return true;
+    return false;
+}
+
 int64_t tsr_tensor_numel(const tsr_tensor *t)
 {
+    if (is_empty(t)) return 0;
     int64_t n = 1;
     for (int32_t i = 0; i < t->rank; i++) n *= t->shape[i];
     return n;
@@ -58,9 +67,9 @@ int64_t tsr_tensor_numel(const tsr_tensor *t)
 
 int tsr_tensor_is_contiguous(const tsr_tensor *t)
 {
+    if (is_empty(t)) return 1;
     int64_t expected = 1;
     for (int32_t i = t->rank - 1; i >= 0; i--) {
-        if (t->shape[i] == 0) return 1;
         if (t->shape[i] != 1 && t->stride[i] != expected) return 0;
         expected *= t->shape[i];
     }

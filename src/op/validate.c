@@ -116,9 +116,10 @@ tsr_status tsr_check_like(const tsr_context *ctx, const tsr_tensor *t, const cha
 tsr_status tsr_check_extent(const tsr_tensor *t, const char *name, int32_t dim, int64_t must,
                             const char *whose)
 {
+    static const char *const ordinals[TSR_MAX_RANK] = {"first", "second", "third", "fourth"};
     if (t->shape[dim] == must) return TSR_OK;
-    return tsr_fail(TSR_ERR_SHAPE, "%s has shape %s, its extent %d must be %s, %lld", name,
-                    tsr_shape_of(t).text, (int)dim, whose, (long long)must);
+    return tsr_fail(TSR_ERR_SHAPE, "%s has shape %s, its %s extent must be %s, %lld", name,
+                    tsr_shape_of(t).text, ordinals[dim], whose, (long long)must);
 }
 
 tsr_status tsr_check_one_element(const tsr_context *ctx, const tsr_tensor *t, const char *name,

@@ -55,7 +55,7 @@ tsr_status tsr_check_same_shape(const tsr_tensor *t, const char *name, const tsr
 tsr_status tsr_check_like(const tsr_context *ctx, const tsr_tensor *t, const char *name,
                           const tsr_tensor *model, const char *model_name);
 
-/* "b has shape [3, 5], its extent 0 must be a's last, 4" */
+/* "b has shape [3, 5], its first extent must be a's second, 4" */
 tsr_status tsr_check_extent(const tsr_tensor *t, const char *name, int32_t dim, int64_t must,
                             const char *whose);
 /* One element, of any rank. */
