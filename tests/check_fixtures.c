@@ -229,6 +229,96 @@ static void optimisers(tsr_context *ctx)
     }
 }
 
+static void products(tsr_context *ctx)
+{
+    for (runner r = runner_on(ctx, "bmm"); next_case(&r);) {
+        const tsr_tensor a = input(&r, "a"), b = input(&r, "b"), c = input(&r, "c"), dc = input(&r, "dc");
+        const tsr_tensor da = output(&r, "da"), db = output(&r, "db");
+        const float alpha = number(&r, "alpha"), beta = number(&r, "beta");
+        if (RAN(&r, tsr_bmm(ctx, alpha, &a, &b, beta, &c, NULL))) expect(&r, &c, "result");
+        if (!RAN(&r, tsr_bmm_bwd(ctx, alpha, &a, &b, &dc, 0, &da, &db, NULL))) continue;
+        expect(&r, &da, "da");
+        expect(&r, &db, "db");
+    }
+}
+
+/* A case of attention: tensors, and the options that point at them. */
+typedef struct attention_case {
+    tsr_tensor q, k, v, out, lse, dout, dlse;
+    tsr_tensor alibi, bias, mask, sinks, cu_seqlens_q, cu_seqlens_k;
+    tsr_attention_options options;
+} attention_case;
+
+/* An optional input; NULL if the case has none. */
+static const tsr_tensor *option(const runner *r, const char *name, tsr_dtype dtype, tsr_tensor *slot)
+{
+    if (!kit_fixture_has(&r->fixture, name)) return NULL;
+    *slot = input_as(r, name, dtype);
+    return slot;
+}
+
+static void read_attention(const runner *r, attention_case *a)
+{
+    *a = (attention_case){.q = input(r, "q"), .k = input(r, "k"), .v = input(r, "v")};
+    a->dout = input(r, "dout"), a->dlse = input(r, "dlse");
+    a->out = output(r, "out"), a->lse = output(r, "lse");
+    a->options = (tsr_attention_options){
+        .scale = number(r, "scale"),
+        .causal = number(r, "causal") != 0,
+        .window = {.on = kit_fixture_has(&r->fixture, "window_left"),
+                   .left = (int64_t)number(r, "window_left"),
+                   .right = (int64_t)number(r, "window_right")},
+        .softcap = number(r, "softcap"),
+        .alibi = option(r, "alibi", r->dtype, &a->alibi),
+        .bias = option(r, "bias", r->dtype, &a->bias),
+        .mask = option(r, "mask", TSR_BOOL, &a->mask),
+        .sinks = option(r, "sinks", r->dtype, &a->sinks),
+        .dropout_p = number(r, "dropout_p"),
+        .dropout_seed = (uint64_t)kit_fixture_number(&r->fixture, "dropout_seed", 0),
+        .dropout_offset = (uint32_t)number(r, "dropout_offset"),
+        .cu_seqlens_q = option(r, "cu_seqlens_q", TSR_I32, &a->cu_seqlens_q),
+        .cu_seqlens_k = option(r, "cu_seqlens_k", TSR_I32, &a->cu_seqlens_k),
+        .max_lq = (int64_t)number(r, "max_lq"),
+        .max_lk = (int64_t)number(r, "max_lk")};
+}
+
+static void attention_backward(const runner *r, const attention_case *a, bool fused)
+{
+    const tsr_attention_saved saved = {.out = &a->out, .lse = &a->lse, .dout = &a->dout, .dlse = &a->dlse};
+    const tsr_tensor dq = output(r, "dq"), dk = output(r, "dk"), dv = output(r, "dv");
+    tsr_tensor dbias, dsinks;
+    tsr_attention_grads grads = {.dq = &dq, .dk = &dk, .dv = &dv};
+    if (a->options.bias != NULL) dbias = output(r, "dbias"), grads.dbias = &dbias;
+    if (a->options.sinks != NULL) dsinks = output(r, "dsinks"), grads.dsinks = &dsinks;
+    if (!RAN(r, (fused ? tsr_attention_bwd : tsr_attention_unfused_bwd)(r->ctx, &a->q, &a->k, &a->v, &saved,
+                                                                        &grads, &a->options, NULL)))
+        return;
+    expect(r, &dq, "dq");
+    expect(r, &dk, "dk");
+    expect(r, &dv, "dv");
+    if (grads.dbias != NULL) expect(r, &dbias, "dbias");
+    if (grads.dsinks != NULL) expect(r, &dsinks, "dsinks");
+}
+
+static void attention_cases(tsr_context *ctx, const char *file, bool fused)
+{
+    for (runner r = runner_on(ctx, file); next_case(&r);) {
+        attention_case a;
+        read_attention(&r, &a);
+        if (!RAN(&r, (fused ? tsr_attention_fwd : tsr_attention_unfused_fwd)(ctx, &a.q, &a.k, &a.v, &a.out,
+                                                                             &a.lse, &a.options, NULL)))
+            continue;
+        expect(&r, &a.out, "out");
+        expect(&r, &a.lse, "lse");
+        attention_backward(&r, &a, fused);
+    }
+}
+
+static void attentions(tsr_context *ctx) { attention_cases(ctx, "attention", true); }
+static void packed_attentions(tsr_context *ctx) { attention_cases(ctx, "attention_packed", true); }
+static void unfused_attentions(tsr_context *ctx) { attention_cases(ctx, "attention", false); }
+static void unfused_packed_attentions(tsr_context *ctx) { attention_cases(ctx, "attention_packed", false); }
+
 #define CHECK(operators)                                                                                     \
     static void test_##operators(void **state)                                                               \
     {                                                                                                        \
@@ -242,15 +332,28 @@ CHECK(ropes)
 CHECK(embeddings)
 CHECK(cross_entropies)
 CHECK(optimisers)
+CHECK(products)
+CHECK(attentions)
+CHECK(packed_attentions)
+CHECK(unfused_attentions)
+CHECK(unfused_packed_attentions)
 #undef CHECK
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activations), cmocka_unit_test(test_softmaxes),
-        cmocka_unit_test(test_norms),       cmocka_unit_test(test_ropes),
-        cmocka_unit_test(test_embeddings),  cmocka_unit_test(test_cross_entropies),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_softmaxes),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_ropes),
+        cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_cross_entropies),
         cmocka_unit_test(test_optimisers),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_attentions),
+        cmocka_unit_test(test_packed_attentions),
+        cmocka_unit_test(test_unfused_attentions),
+        cmocka_unit_test(test_unfused_packed_attentions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
