@@ -165,9 +165,10 @@ tsr_status tsr_attention_resolve(const tsr_context *ctx, const tsr_tensor *q, co
                                  tsr_attention_fwd_args *args)
 {
     const tsr_attention_options *o = options != NULL ? options : &no_options;
-    if ((o->cu_seqlens_q == NULL) != (o->cu_seqlens_k == NULL))
-        return tsr_fail(TSR_ERR_ARGUMENT,
-                        "cu_seqlens_q and cu_seqlens_k: one is NULL, must be both or neither");
+    if (o->cu_seqlens_q == NULL && o->cu_seqlens_k != NULL)
+        return tsr_fail(TSR_ERR_ARGUMENT, "cu_seqlens_q is NULL, must be given with cu_seqlens_k");
+    if (o->cu_seqlens_k == NULL && o->cu_seqlens_q != NULL)
+        return tsr_fail(TSR_ERR_ARGUMENT, "cu_seqlens_k is NULL, must be given with cu_seqlens_q");
     TSR_TRY(check_qkv(ctx, q, k, v, o->cu_seqlens_q != NULL));
     *args = (tsr_attention_fwd_args){
         .q = tsr_attention_rows(q), .k = tsr_attention_rows(k), .v = tsr_attention_rows(v)};
