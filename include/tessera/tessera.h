@@ -1,4 +1,4 @@
-/* tessera/tessera.h - all of tessera's operators */
+/* tessera/tessera.h - all of tessera: operators, the tape */
 #ifndef TESSERA_TESSERA_H
 #define TESSERA_TESSERA_H
 
@@ -16,6 +16,8 @@
 #include "tessera/rope.h"
 #include "tessera/softmax.h"
 #include "tessera/status.h"
+#include "tessera/tape.h"
+#include "tessera/tape_ops.h"
 #include "tessera/tensor.h"
 
 #endif
