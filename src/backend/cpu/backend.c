@@ -9,7 +9,8 @@
 static void pick_kernels(tsr_cpu *cpu)
 {
     cpu->gemm_f32 = tsr_gemm_f32_pick(cpu->isa);
-    snprintf(cpu->kernels, sizeof cpu->kernels, "%s", cpu->gemm_f32->name);
+    cpu->attention_score_f32 = tsr_attention_score_f32_pick(cpu->isa);
+    snprintf(cpu->kernels, sizeof cpu->kernels, "%s\n%s", cpu->gemm_f32->name, cpu->attention_score_f32->name);
 }
 
 static void close_cpu(void *state)
@@ -54,4 +55,6 @@ const tsr_backend tsr_backend_cpu = {
     .synchronise = tsr_host_synchronise,
     .gemm = cpu_gemm,
     .gemm_workspace = cpu_gemm_workspace,
+    .attention_fwd = cpu_attention_fwd,
+    .attention_fwd_workspace = cpu_attention_fwd_workspace,
 };

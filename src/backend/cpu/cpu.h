@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/kernel/attention_score_f32.h"
 #include "backend/cpu/kernel/gemm_f32.h"
 #include "base/threads.h"
 
@@ -16,6 +17,7 @@ typedef struct tsr_cpu {
     tsr_threads *threads;
     tsr_isa isa;
     const tsr_gemm_f32_kernel *gemm_f32;
+    const tsr_attention_score_f32_kernel *attention_score_f32;
     char kernels[512]; /* a line a family, for tsr_context_kernels */
 } tsr_cpu;
 

@@ -1,0 +1,253 @@
+/*
+ * backend/cpu/attention_fwd.c - flash attention, forward
+ *
+ *     for key tiles:   S = Q K^T     (m, P, l) <- softmax(S)     O = (rescaled O) + P V          out = O / l
+ *
+ * KV heads are served in rounds. First K and V of the round's heads are packed, once for all query blocks:
+ *
+ *     K   per nr keys a panel [D][nr]          V   rows [keys][Dv padded]         both f32
+ *
+ * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
+ * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
+ * key 0 and have a length that is a constant of the kernels, so that a row's result depends on nothing but
+ * its data.
+ *
+ * workspace   | head 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
+ */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/attention_product.h"
+#include "backend/indices.h"
+#include "base/error.h"
+
+typedef struct forward {
+    const tsr_attention_fwd_args *a;
+    const tsr_gemm_f32_kernel *gemm;
+    const tsr_attention_score_f32_kernel *score;
+    int64_t group;                        /* query heads to a KV head */
+    int64_t bm, bn;                       /* queries and keys of a tile */
+    int64_t n_blocks, n_tiles;            /* of the longest sequence, padding included */
+    int64_t q_stride, s_stride, v_stride; /* floats between rows; O has V's */
+    int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
+    int64_t scratch_floats;               /* of a slot */
+    int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
+    float *packed, *scratch;
+    uint8_t *v_finite; /* [heads_per_round][n_tiles] */
+} forward;
+
+/* Lays the workspace out; over an arena that counts, only measures it. */
+static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
+{
+    *w = (forward){.a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
+    if (!attention_size_fits(a)) {
+        arena->used = SIZE_MAX;
+        return;
+    }
+    const int64_t nr = w->gemm->nr, n_threads = tsr_threads_count(cpu->threads), heads = a->b * a->hkv;
+    w->group = heads > 0 ? a->hq / a->hkv : 0;
+    w->bm = w->score->fwd_queries, w->bn = w->score->fwd_keys;
+    w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
+    w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
+    w->q_stride = attention_stride(a->d, 16);
+    w->s_stride = attention_stride(w->bn, nr);
+    w->v_stride = attention_stride(a->dv, nr);
+    w->v_at = attention_round_up(a->lk, nr) * a->d;
+    w->head_floats = attention_round_up(w->v_at + a->lk * w->v_stride, 16);
+    w->scratch_floats = attention_round_up(
+        w->bm * (w->q_stride + w->s_stride + w->v_stride + 2) + w->bn * (nr + 1), 16);
+    /* As many heads as one per thread and 3 MiB take: with short sequences that is all of them. */
+    const int64_t spare = ((int64_t)3 << 20) / (int64_t)sizeof(float);
+    w->heads_per_round = attention_min(heads,
+                                       n_threads + n_threads * spare / attention_max(w->head_floats, 1));
+
+    w->packed = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)w->head_floats * sizeof(float));
+    w->v_finite = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)w->n_tiles);
+    w->scratch = tsr_arena_take(arena, (size_t)n_threads, (size_t)w->scratch_floats * sizeof(float));
+}
+
+size_t cpu_attention_fwd_workspace(const void *state, const tsr_attention_fwd_args *a)
+{
+    tsr_arena arena = {0};
+    forward w;
+    lay_out(&w, state, a, &arena);
+    return arena.used;
+}
+
+/* One key tile of one KV head: K as panels, V as rows. */
+static void pack_tile(void *arg, int64_t item, int32_t slot)
+{
+    (void)slot;
+    const forward *w = arg;
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t index = item / w->n_tiles, tile = item % w->n_tiles, nr = w->gemm->nr;
+    const int64_t head = (w->first_head + index) % a->hkv;
+    const attention_sequence s = attention_sequence_of(a, (w->first_head + index) / a->hkv);
+    const int64_t begin = tile * w->bn, end = attention_min(begin + w->bn, s.lk);
+    if (begin >= end) return;
+
+    float *packed = w->packed + index * w->head_floats;
+    const attention_rows k = attention_k_rows(&a->k, &s, head, 0);
+    for (int64_t j = begin; j < end; j += nr)
+        w->gemm->pack(packed + j * a->d, nr, attention_row(&k, j), k.dtype, k.col, k.row, a->d,
+                      attention_min(nr, end - j));
+    const attention_rows v = attention_k_rows(&a->v, &s, head, begin);
+    float *rows = packed + w->v_at + begin * w->v_stride;
+    w->gemm->pack(rows, w->v_stride, v.data, v.dtype, v.row, v.col, end - begin, a->dv);
+    w->v_finite[item] = w->score->finite(rows, (end - begin) * w->v_stride);
+}
+
+/* A query block, with its scratch. */
+typedef struct block {
+    const forward *w;
+    tsr_attention_features features;
+    attention_span queries;
+    const float *k, *v; /* the packed head */
+    const uint8_t *v_finite;
+    float *q, *s, *o, *m, *l, *gather;
+} block;
+
+static void attend_to_tile(const block *b, int64_t tile)
+{
+    const forward *w = b->w;
+    const int64_t mr = w->gemm->mr, nr = w->gemm->nr, rows = b->queries.end - b->queries.begin;
+    const attention_span keys = {tile * w->bn, attention_min((tile + 1) * w->bn, b->features.lk)};
+    if (!attention_mask_shows(&b->features, b->queries, keys)) return;
+
+    attention_span columns[ATTENTION_MAX_GROUPS];
+    attention_columns_seen(&b->features, b->queries, keys, mr, nr, columns);
+    const attention_product scores = {.gemm = w->gemm,
+                                      .a = b->q,
+                                      .a_row = w->q_stride,
+                                      .a_k = 1,
+                                      .b = b->k + keys.begin * w->a->d,
+                                      .b_row = nr,
+                                      .b_strip = nr * w->a->d,
+                                      .c = b->s,
+                                      .c_row = w->s_stride,
+                                      .m = rows,
+                                      .n = keys.end - keys.begin,
+                                      .k = w->a->d,
+                                      .alpha = b->features.alpha,
+                                      .beta = 0};
+    attention_product_columns(&scores, columns);
+
+    for (int64_t i = 0, g = 0; i < rows; i += mr, g++) {
+        const tsr_attention_rows t = {.features = &b->features,
+                                      .row = b->queries.begin + i,
+                                      .n_rows = attention_min(mr, rows - i),
+                                      .key = keys.begin,
+                                      .begin = columns[g].begin,
+                                      .end = columns[g].end,
+                                      .s = b->s + i * w->s_stride,
+                                      .s_stride = w->s_stride};
+        w->score->forward(&t, b->m + i, b->l + i, b->o + i * w->v_stride, w->v_stride, w->a->dv);
+    }
+
+    const attention_product out = {.gemm = w->gemm,
+                                   .a = b->s,
+                                   .a_row = w->s_stride,
+                                   .a_k = 1,
+                                   .b = b->v + keys.begin * w->v_stride,
+                                   .b_row = w->v_stride,
+                                   .b_strip = nr,
+                                   .c = b->o,
+                                   .c_row = w->v_stride,
+                                   .m = rows,
+                                   .n = w->a->dv,
+                                   .k = keys.end - keys.begin,
+                                   .alpha = 1,
+                                   .beta = 1};
+    if (b->v_finite[tile] || attention_sees_all(&b->features, b->queries, keys)) {
+        attention_product_depth(&out, columns);
+    } else {
+        const attention_pairs pairs = {&b->features, b->queries.begin, keys.begin, false};
+        attention_product_visible(&out, &pairs, b->gather);
+    }
+}
+
+/* out = O / l and lse of the rows from `first` on; rows that saw nothing, or are padding, are empty. */
+static void finish(const block *b, const attention_sequence *s, int64_t head, int64_t first, int64_t n_rows)
+{
+    const forward *w = b->w;
+    const int64_t used = b->queries.end - b->queries.begin;
+    const attention_rows lse = attention_q_rows(&w->a->lse, s, head, first);
+    for (int64_t i = 0; i < n_rows; i++) {
+        const bool empty = i >= used || b->l[i] == 0;
+        const attention_rows out = attention_q_rows(&w->a->out, s, head, first + i);
+        if (empty)
+            attention_clear_rows(&out, 1, w->a->dv);
+        else
+            w->score->store(out.data, out.dtype, out.col, b->o + i * w->v_stride, w->a->dv, 1 / b->l[i]);
+        if (lse.data != NULL)
+            ((float *)lse.data)[i * lse.row] = empty ? -INFINITY : b->m[i] * 0.693147181f + logf(b->l[i]);
+    }
+}
+
+static void start(block *b, const attention_sequence *s, int64_t head)
+{
+    const forward *w = b->w;
+    const tsr_tensor *sinks = &w->a->sinks;
+    const int64_t rows = b->queries.end - b->queries.begin;
+    const attention_rows q = attention_q_rows(&w->a->q, s, head, b->queries.begin);
+    w->gemm->pack(b->q, w->q_stride, q.data, q.dtype, q.row, q.col, rows, w->a->d);
+    memset(b->o, 0, (size_t)(rows * w->v_stride) * sizeof *b->o);
+    /* A sink is a key that came first and has no value. */
+    const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
+                                           : -INFINITY;
+    for (int64_t i = 0; i < rows; i++) {
+        b->m[i] = sink * 1.44269504f;
+        b->l[i] = sink == -INFINITY ? 0 : 1;
+    }
+}
+
+/* Items of a head: longest first under a causal mask, the group's heads side by side. */
+static void attend_to_block(void *arg, int64_t item, int32_t slot)
+{
+    const forward *w = arg;
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t per_head = w->n_blocks * w->group, index = item / per_head, rest = item % per_head;
+    const int64_t kv_head = w->first_head + index, head = kv_head % a->hkv * w->group + rest % w->group;
+    const int64_t first = (w->n_blocks - 1 - rest / w->group) * w->bm;
+    const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
+    const int64_t n_rows = attention_min(w->bm, s.q_rows - first);
+    if (n_rows <= 0) return;
+
+    const float *packed = w->packed + index * w->head_floats;
+    float *scratch = w->scratch + slot * w->scratch_floats;
+    block b = {.w = w,
+               .features = attention_features_of(a, &s, head),
+               .queries = {first, attention_max(first, attention_min(first + n_rows, s.lq))},
+               .k = packed,
+               .v = packed + w->v_at,
+               .v_finite = w->v_finite + index * w->n_tiles,
+               .q = scratch};
+    b.s = b.q + w->bm * w->q_stride;
+    b.o = b.s + w->bm * w->s_stride;
+    b.m = b.o + w->bm * w->v_stride;
+    b.l = b.m + w->bm;
+    b.gather = b.l + w->bm;
+
+    if (b.queries.begin < b.queries.end) {
+        start(&b, &s, head);
+        const attention_span keys = attention_keys_seen(&b.features, b.queries);
+        for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) attend_to_tile(&b, t);
+    }
+    finish(&b, &s, head, first, n_rows);
+}
+
+tsr_status cpu_attention_fwd(void *state, const tsr_attention_fwd_args *a, void *workspace)
+{
+    const tsr_cpu *cpu = state;
+    TSR_TRY(tsr_check_attention_lengths(a));
+    forward w;
+    tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
+    lay_out(&w, cpu, a, &arena);
+    const int64_t heads = a->b * a->hkv;
+    for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
+        const int64_t n = attention_min(w.heads_per_round, heads - w.first_head);
+        tsr_threads_run(cpu->threads, n * w.n_tiles, pack_tile, &w);
+        tsr_threads_run(cpu->threads, n * w.n_blocks * w.group, attend_to_block, &w);
+    }
+    return TSR_OK;
+}

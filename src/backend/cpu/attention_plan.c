@@ -1,0 +1,174 @@
+/* backend/cpu/attention_plan.c - lengths, windows and masks of attention */
+#include "backend/cpu/attention_plan.h"
+
+#include <string.h>
+
+#include "backend/indices.h"
+#include "base/random.h"
+#include "base/tensor.h"
+
+bool attention_size_fits(const tsr_attention_fwd_args *a)
+{
+    const int64_t rows = (int64_t)1 << 31, columns = (int64_t)1 << 28;
+    return a->lq < rows && a->lk < rows && a->d < columns && a->dv < columns && a->b < rows && a->hq < rows &&
+           a->b * a->hq < rows;
+}
+
+attention_sequence attention_sequence_of(const tsr_attention_fwd_args *a, int64_t b)
+{
+    attention_sequence s = {.index = b};
+    if (a->cu_seqlens_q.data != NULL) {
+        s.q_row = tsr_index_at(&a->cu_seqlens_q, b);
+        s.k_row = tsr_index_at(&a->cu_seqlens_k, b);
+        s.lq = s.q_rows = tsr_index_at(&a->cu_seqlens_q, b + 1) - s.q_row;
+        s.lk = s.k_rows = tsr_index_at(&a->cu_seqlens_k, b + 1) - s.k_row;
+        return s;
+    }
+    s.batch = b;
+    s.q_rows = a->lq, s.k_rows = a->lk;
+    s.lq = a->seqlens_q.data != NULL ? tsr_index_at(&a->seqlens_q, b) : a->lq;
+    s.lk = a->seqlens_k.data != NULL ? tsr_index_at(&a->seqlens_k, b) : a->lk;
+    return s;
+}
+
+static int64_t reach(int64_t window)
+{
+    const int64_t unlimited = (int64_t)1 << 62;
+    return window < 0 ? unlimited : attention_min(window, unlimited);
+}
+
+tsr_attention_features attention_features_of(const tsr_attention_fwd_args *a, const attention_sequence *s,
+                                             int64_t head)
+{
+    const double log2_e = 1.4426950408889634;
+    tsr_attention_features f = {
+        .lq = s->lq,
+        .lk = s->lk,
+        .left = reach(a->window_left),
+        .right = reach(a->window_right),
+        .alpha = (float)(a->softcap > 0 ? (double)a->scale / a->softcap : (double)a->scale * log2_e),
+        .cap = a->softcap > 0 ? (float)(a->softcap * log2_e) : 0,
+    };
+    if (a->alibi.data != NULL)
+        f.slope = (float)(((const float *)a->alibi.data)[head * a->alibi.stride[0]] * log2_e);
+    if (a->bias.data != NULL) {
+        const tsr_tensor *t = &a->bias;
+        f.bias = tsr_tensor_at(t, s->index * t->stride[0] + head * t->stride[1]);
+        f.bias_row = t->stride[2], f.bias_col = t->stride[3], f.bias_dtype = t->dtype;
+    }
+    if (a->mask.data != NULL) {
+        const tsr_tensor *t = &a->mask;
+        f.mask = (const uint8_t *)t->data + s->index * t->stride[0] + head * t->stride[1];
+        f.mask_row = t->stride[2], f.mask_col = t->stride[3];
+    }
+    if (a->dropout_p > 0) {
+        f.dropout = true;
+        f.drop_below = tsr_dropout_threshold(a->dropout_p);
+        f.keep_scale = (float)(1 / (1 - (double)a->dropout_p));
+        f.seed = a->dropout_seed, f.offset = a->dropout_offset;
+        f.head = (uint32_t)(s->index * a->hq + head);
+    }
+    return f;
+}
+
+static attention_rows rows_of(const tsr_tensor *t, int64_t batch, int64_t head, int64_t row)
+{
+    if (t->data == NULL) return (attention_rows){0};
+    return (attention_rows){
+        .data = tsr_tensor_at(t, batch * t->stride[0] + head * t->stride[1] + row * t->stride[2]),
+        .dtype = t->dtype,
+        .row = t->stride[2],
+        .col = t->rank == 4 ? t->stride[3] : 1,
+    };
+}
+
+attention_rows attention_q_rows(const tsr_tensor *t, const attention_sequence *s, int64_t head, int64_t first)
+{
+    return rows_of(t, s->batch, head, s->q_row + first);
+}
+
+attention_rows attention_k_rows(const tsr_tensor *t, const attention_sequence *s, int64_t head, int64_t first)
+{
+    return rows_of(t, s->batch, head, s->k_row + first);
+}
+
+void attention_clear_rows(const attention_rows *r, int64_t n, int64_t d)
+{
+    if (r->data == NULL) return;
+    const size_t nbytes = tsr_dtype_nbytes(r->dtype); /* 0 is all zero bits in every dtype */
+    for (int64_t i = 0; i < n; i++) {
+        char *row = attention_row(r, i);
+        if (r->col == 1)
+            memset(row, 0, (size_t)d * nbytes);
+        else
+            for (int64_t j = 0; j < d; j++) memset(row + j * r->col * (int64_t)nbytes, 0, nbytes);
+    }
+}
+
+static attention_span clipped(int64_t begin, int64_t end, int64_t n)
+{
+    begin = attention_min(attention_max(begin, 0), n);
+    return (attention_span){begin, attention_max(begin, attention_min(end, n))};
+}
+
+attention_span attention_keys_seen(const tsr_attention_features *f, attention_span queries)
+{
+    const int64_t diagonal = f->lk - f->lq;
+    if (queries.begin >= queries.end) return (attention_span){0, 0};
+    return clipped(queries.begin + diagonal - f->left, queries.end + diagonal + f->right, f->lk);
+}
+
+attention_span attention_queries_seeing(const tsr_attention_features *f, attention_span keys)
+{
+    const int64_t diagonal = f->lk - f->lq;
+    if (keys.begin >= keys.end) return (attention_span){0, 0};
+    return clipped(keys.begin - diagonal - f->right, keys.end - diagonal + f->left, f->lq);
+}
+
+static attention_span overlap(attention_span a, attention_span b)
+{
+    const int64_t begin = attention_max(a.begin, b.begin), end = attention_min(a.end, b.end);
+    return begin < end ? (attention_span){begin - b.begin, end - b.begin} : (attention_span){0, 0};
+}
+
+void attention_columns_seen(const tsr_attention_features *f, attention_span queries, attention_span keys,
+                            int64_t size, int64_t width, attention_span *spans)
+{
+    for (int64_t i = queries.begin; i < queries.end; i += size, spans++) {
+        const attention_span group = {i, attention_min(i + size, queries.end)};
+        *spans = overlap(attention_keys_seen(f, group), keys);
+        spans->begin -= spans->begin % width;
+    }
+}
+
+void attention_rows_seeing(const tsr_attention_features *f, attention_span queries, attention_span keys,
+                           int64_t size, attention_span *spans)
+{
+    for (int64_t j = keys.begin; j < keys.end; j += size, spans++) {
+        const attention_span group = {j, attention_min(j + size, keys.end)};
+        *spans = overlap(attention_queries_seeing(f, group), queries);
+    }
+}
+
+bool attention_sees(const tsr_attention_features *f, int64_t query, int64_t key)
+{
+    const int64_t ahead = key - (query + f->lk - f->lq);
+    return ahead >= -f->left && ahead <= f->right &&
+           (f->mask == NULL || f->mask[query * f->mask_row + key * f->mask_col] != 0);
+}
+
+bool attention_sees_all(const tsr_attention_features *f, attention_span queries, attention_span keys)
+{
+    const int64_t diagonal = f->lk - f->lq;
+    return f->mask == NULL && keys.begin >= queries.end - 1 + diagonal - f->left &&
+           keys.end - 1 <= queries.begin + diagonal + f->right;
+}
+
+bool attention_mask_shows(const tsr_attention_features *f, attention_span queries, attention_span keys)
+{
+    if (f->mask == NULL) return true;
+    for (int64_t i = queries.begin; i < queries.end; i++)
+        for (int64_t j = keys.begin; j < keys.end; j++)
+            if (f->mask[i * f->mask_row + j * f->mask_col] != 0) return true;
+    return false;
+}

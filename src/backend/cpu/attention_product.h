@@ -1,0 +1,49 @@
+/*
+ * backend/cpu/attention_product.h - the products of attention on one tile: micro-kernel after micro-kernel
+ *
+ *     C[m, n] = alpha A[m, k] B[k, n] + beta C         in groups of mr rows, strips of nr columns
+ *
+ *          span of group 0   |xxxxxx......|            What a group does not see is left out: a causal tile
+ *          span of group 1   |xxxxxxxx....|            costs its triangle, to within a group and a strip.
+ *          span of group 2   |xxxxxxxxxx..|
+ */
+#ifndef TSR_CPU_ATTENTION_PRODUCT_H
+#define TSR_CPU_ATTENTION_PRODUCT_H
+
+#include "backend/cpu/attention_plan.h"
+
+typedef struct attention_product {
+    const tsr_gemm_f32_kernel *gemm;
+    const float *a;
+    int64_t a_row, a_k;
+    const float *b; /* strip s, [k][nr]: from b + s * b_strip in rows b_row apart */
+    int64_t b_row, b_strip;
+    float *c;
+    int64_t c_row;
+    int64_t m, n, k;
+    float alpha, beta;
+} attention_product;
+
+enum { ATTENTION_MAX_GROUPS = 32 }; /* of mr rows in a tile's rows or columns */
+
+/* Group g computes the strips that meet columns[g]; whole strips are written, so that C's rows have room. */
+void attention_product_columns(const attention_product *p, const attention_span *columns);
+
+/* Group g sums over depth[g] alone (beyond, A is 0). An empty depth leaves C as it is, unless beta is 0. */
+void attention_product_depth(const attention_product *p, const attention_span *depth);
+
+/*
+ * As attention_product_depth, for a B with Inf or NaN in rows that are hidden from some rows of C: a hidden
+ * pair is left out instead of multiplied by 0; all else is summed in the same order. Row r of C and step s of
+ * the depth are query row + r and key column + s, or with `transposed` key column + r and query row + s.
+ * scratch: k * (nr + 1) floats.
+ */
+typedef struct attention_pairs {
+    const tsr_attention_features *features;
+    int64_t row, column;
+    bool transposed;
+} attention_pairs;
+
+void attention_product_visible(const attention_product *p, const attention_pairs *pairs, float *scratch);
+
+#endif

@@ -1,0 +1,293 @@
+/*
+ * attention_score_f32.c - what attention does to a tile of scores between its products
+ *
+ * Compiled once per instruction set; VL lanes over the keys of a row.
+ *
+ *     forward, per row     top = max s;  top > m + 8:  o, l *= 2^(m - top),  m = top
+ *                          p = 2^(s - m);  l += sum p;  p = keep ? p / (1 - dropout) : 0
+ *     backward, per row    p = 2^(s - lse);  g = keep ? dp / (1 - dropout) : 0
+ *                          dS = p (g - delta) (1 - tanh^2);  p as above
+ *
+ *     columns   begin        lo             hi          end      [lo, hi): what the window lets the row see
+ *               | 0 0 0 0 |. . x x|x x x x|x x . .| 0 0 0 |      . within a vector: -Inf before the
+ * exponential
+ *
+ * Plain attention takes the path without features, where a vector costs a maximum in the first pass, and in
+ * the second the exponential (about 12 instructions), a sum and a store.
+ */
+#include "backend/cpu/kernel/attention_score_f32.h"
+
+#include "backend/cpu/vec.h"
+
+static const float log2_e = 1.44269504f;
+static const float never = -__builtin_inff();
+
+/* How far a row's maximum may grow in powers of two before the row is scaled anew. */
+static const float lag = 8;
+
+typedef struct columns {
+    int64_t lo, hi;
+} columns;
+
+/* The columns that row `row` sees through its window, empty as lo = hi. */
+TSR_INLINE columns visible(const tsr_attention_rows *t, int64_t row)
+{
+    const tsr_attention_features *f = t->features;
+    const int64_t at = row + f->lk - f->lq - t->key; /* the diagonal's column */
+    int64_t lo = at - f->left, hi = at + f->right + 1;
+    if (hi > f->lk - t->key) hi = f->lk - t->key;
+    if (lo < t->begin) lo = t->begin;
+    if (hi > t->end) hi = t->end;
+    return lo < hi ? (columns){lo, hi} : (columns){t->begin, t->begin};
+}
+
+/* Lanes whose column, c + lane, lies in [lo, hi). */
+TSR_INLINE vi32 within(int64_t c, columns seen)
+{
+    const int64_t before = seen.lo - c, after = seen.hi - c;
+    const vi32 lane = vi32_iota();
+    return (lane >= vi32_splat((int32_t)(before > 0 ? before : 0))) &
+           (lane < vi32_splat((int32_t)(after < VL ? after : VL)));
+}
+
+/* n lanes of a row of bias or mask, those beyond as 0; n is all that may be read. */
+TSR_INLINE vf32 load_bias(const tsr_attention_features *f, int64_t at, int64_t n)
+{
+    if (f->bias_col == 1 && n == VL) return vf32_load_as(f->bias, f->bias_dtype, at);
+    if (f->bias_col == 1) return vf32_load_as_n(f->bias, f->bias_dtype, at, n);
+    float t[VL] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t k = at + i * f->bias_col;
+        t[i] = f->bias_dtype == TSR_F32    ? ((const float *)f->bias)[k]
+               : f->bias_dtype == TSR_BF16 ? tsr_f32_from_bf16(((const uint16_t *)f->bias)[k])
+                                           : tsr_f32_from_f16(((const uint16_t *)f->bias)[k]);
+    }
+    return vf32_load(t);
+}
+
+TSR_INLINE vi32 load_mask(const tsr_attention_features *f, int64_t at, int64_t n)
+{
+    vi32 seen = {0};
+    int32_t t[VL] = {0};
+    if (n == VL && f->mask_col == 1)
+        for (int i = 0; i < VL; i++) t[i] = f->mask[at + i];
+    else
+        for (int64_t i = 0; i < n; i++) t[i] = f->mask[at + i * f->mask_col];
+    memcpy(&seen, t, sizeof seen);
+    return seen != 0;
+}
+
+/*
+ * Scores of columns c .. c + VL of a row, from products times alpha; -Inf where hidden. tanh is left for the
+ * backward.
+ */
+TSR_INLINE vf32 score(const tsr_attention_rows *t, vf32 x, int64_t row, int64_t c, columns seen, vf32 *tanh)
+{
+    const tsr_attention_features *f = t->features;
+    const int64_t key = t->key + c;
+    const int64_t n = seen.hi - c < VL ? seen.hi - c : VL;
+    if (f->cap != 0) {
+        *tanh = vf32_tanh(x);
+        x = *tanh * f->cap;
+    }
+    if (f->slope != 0) {
+        const vi32 distance = vi32_splat((int32_t)(row + f->lk - f->lq - key)) - vi32_iota();
+        x -= vf32_abs(__builtin_convertvector(distance, vf32)) * f->slope;
+    }
+    if (f->bias != NULL) x += load_bias(f, row * f->bias_row + key * f->bias_col, n) * log2_e;
+    vi32 shown = within(c, seen);
+    if (f->mask != NULL) shown &= load_mask(f, row * f->mask_row + key * f->mask_col, n);
+    return vf32_select(shown, x, vf32_splat(never));
+}
+
+/* Which of columns c .. c + VL dropout keeps; `words` holds those of a group of 4 VL, made at its first use.
+ */
+TSR_INLINE vi32 kept(const tsr_attention_rows *t, int64_t row, int64_t c, int64_t first, vu32 words[4])
+{
+    const tsr_attention_features *f = t->features;
+    if (c == first || c % (4 * VL) == 0)
+        vu32_dropout_words(words, f->seed, f->offset, f->head, (uint32_t)row,
+                           (uint32_t)(t->key + c / (4 * VL) * (4 * VL)));
+    return (vi32)(words[c / VL % 4] >= vu32_splat(f->drop_below));
+}
+
+static void fill_zero(float *x, int64_t from, int64_t to)
+{
+    if (from < to) memset(x + from, 0, (size_t)(to - from) * sizeof *x);
+}
+
+/* Raises m to `top` and brings what was relative to the old m along. */
+static void raise_maximum(float top, float *m, float *l, float *o, int64_t dv)
+{
+    if (*m != never) { /* else l = 0 and o = 0 */
+        float factor[VL];
+        vf32_store(factor, vf32_exp2(vf32_splat(*m - top)));
+        *l *= factor[0];
+        for (int64_t j = 0; j < dv; j += VL) {
+            const int64_t n = dv - j < VL ? dv - j : VL;
+            vf32_store_n(o + j, vf32_load_n(o + j, n) * factor[0], n);
+        }
+    }
+    *m = top;
+}
+
+TSR_INLINE void forward_row(const tsr_attention_rows *t, int64_t r, const bool plain, float *m, float *l,
+                            float *o, int64_t dv)
+{
+    const tsr_attention_features *f = t->features;
+    const int64_t row = t->row + r;
+    float *s = t->s + r * t->s_stride;
+    const columns seen = visible(t, row);
+    const int64_t first = seen.lo & -VL;
+
+    vf32 top = vf32_splat(never), unused;
+    for (int64_t c = first; c < seen.hi; c += VL) {
+        vf32 x = vf32_load(s + c);
+        if (!plain) {
+            x = score(t, x, row, c, seen, &unused);
+            vf32_store(s + c, x);
+        } else if (c < seen.lo || c + VL > seen.hi) {
+            x = vf32_select(within(c, seen), x, vf32_splat(never));
+            vf32_store(s + c, x);
+        }
+        top = vf32_max(x, top);
+    }
+    const float highest = vf32_max_lane(top);
+    if (highest > *m + lag) raise_maximum(highest, m, l, o, dv);
+    const float base = *m == never ? 0 : *m; /* all hidden so far: 2^(-Inf - 0) = 0 */
+
+    vf32 sum = vf32_splat(0);
+    vu32 words[4];
+    for (int64_t c = first; c < seen.hi; c += VL) {
+        vf32 p = vf32_exp2(vf32_load(s + c) - base);
+        sum += p;
+        if (!plain && f->dropout)
+            p = vf32_select(kept(t, row, c, first, words), p * f->keep_scale, vf32_splat(0));
+        vf32_store(s + c, p);
+    }
+    *l += vf32_sum(sum);
+    fill_zero(s, t->begin, first);
+    fill_zero(s, (seen.hi + VL - 1) & -VL, t->end);
+}
+
+static bool is_plain(const tsr_attention_features *f)
+{
+    return f->cap == 0 && f->slope == 0 && f->bias == NULL && f->mask == NULL && !f->dropout;
+}
+
+static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
+{
+    if (is_plain(t->features))
+        for (int64_t r = 0; r < t->n_rows; r++) forward_row(t, r, true, m + r, l + r, o + r * o_stride, dv);
+    else
+        for (int64_t r = 0; r < t->n_rows; r++) forward_row(t, r, false, m + r, l + r, o + r * o_stride, dv);
+}
+
+TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool plain, columns seen,
+                             float lse, float delta, float *dp, float *dbias)
+{
+    const tsr_attention_features *f = t->features;
+    const int64_t row = t->row + r, first = seen.lo & -VL;
+    const float base = (float)((double)lse * 1.4426950408889634);
+    float *s = t->s + r * t->s_stride;
+    vu32 words[4];
+    for (int64_t c = first; c < seen.hi; c += VL) {
+        vf32 x = vf32_load(s + c), g = vf32_load(dp + c), tanh = vf32_splat(0);
+        const bool edge = c < seen.lo || c + VL > seen.hi;
+        vi32 shown = vi32_splat(-1);
+        if (!plain) {
+            x = score(t, x, row, c, seen, &tanh);
+            shown = x != never; /* a visible score of -Inf has p = 0 as well */
+        } else if (edge) {
+            shown = within(c, seen);
+            x = vf32_select(shown, x, vf32_splat(never));
+        }
+        const vf32 p = vf32_exp2(x - base);
+        vf32 dropped = p;
+        if (!plain && f->dropout) {
+            const vi32 keep = kept(t, row, c, first, words);
+            dropped = vf32_select(keep, p * f->keep_scale, vf32_splat(0));
+            g = vf32_select(keep, g * f->keep_scale, vf32_splat(0));
+        }
+        vf32 ds = p * (g - delta);
+        if (!plain || edge) ds = vf32_select(shown, ds, vf32_splat(0));
+        vf32_store(s + c, dropped);
+        if (dbias != dp) vf32_store(dp + c, plain ? ds : ds * (1 - tanh * tanh));
+        if (dbias != NULL) vf32_store(dbias + c, ds);
+    }
+}
+
+static void backward(const tsr_attention_rows *t, int64_t width, const float *lse, const float *delta,
+                     float *dp, float *dbias, int64_t dp_stride)
+{
+    const bool plain = is_plain(t->features);
+    for (int64_t r = 0; r < t->n_rows; r++) {
+        columns seen = visible(t, t->row + r);
+        if (lse[r] == never) seen.hi = seen.lo;
+        float *db = dbias == NULL ? NULL : dbias + r * dp_stride;
+        if (plain && dbias == NULL)
+            backward_row(t, r, true, seen, lse[r], delta[r], dp + r * dp_stride, NULL);
+        else
+            backward_row(t, r, false, seen, lse[r], delta[r], dp + r * dp_stride, db);
+        const int64_t first = seen.lo & -VL, last = (seen.hi + VL - 1) & -VL;
+        float *const tiles[3] = {t->s + r * t->s_stride, dp + r * dp_stride, db};
+        for (int i = 0; i < 3; i++) {
+            if (tiles[i] == NULL) continue;
+            fill_zero(tiles[i], 0, first);
+            fill_zero(tiles[i], last, width);
+        }
+    }
+}
+
+static void store(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor)
+{
+    for (int64_t j = 0; j < n; j += VL) {
+        const int64_t lanes = n - j < VL ? n - j : VL;
+        const vf32 x = vf32_load_n(src + j, lanes) * factor;
+        if (stride == 1) {
+            vf32_store_as_n(dst, dtype, j, x, lanes);
+            continue;
+        }
+        float t[VL];
+        vf32_store(t, x);
+        for (int64_t i = 0; i < lanes; i++) {
+            const int64_t at = (j + i) * stride;
+            if (dtype == TSR_F32)
+                ((float *)dst)[at] = t[i];
+            else
+                ((uint16_t *)dst)[at] = dtype == TSR_BF16 ? tsr_bf16_from_f32(t[i]) : tsr_f16_from_f32(t[i]);
+        }
+    }
+}
+
+static float dot(const float *a, const float *b, int64_t n)
+{
+    vf32 sum = vf32_splat(0);
+    for (int64_t j = 0; j < n; j += VL) {
+        const int64_t lanes = n - j < VL ? n - j : VL;
+        sum += vf32_load_n(a + j, lanes) * vf32_load_n(b + j, lanes);
+    }
+    return vf32_sum(sum);
+}
+
+static bool finite(const float *x, int64_t n)
+{
+    vf32 sum = vf32_splat(0); /* 0 times Inf or NaN is NaN, which stays */
+    for (int64_t j = 0; j < n; j += VL) sum += vf32_load_n(x + j, n - j < VL ? n - j : VL) * 0.0f;
+    return vf32_sum(sum) == 0;
+}
+
+const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
+    .name = "attention_score_f32_" TSR_SET_NAME,
+    .isa = TSR_ISA_HERE,
+    .lanes = VL,
+    .fwd_queries = TSR_LANES == 16 ? 112 : 96,
+    .fwd_keys = 256,
+    .bwd_queries = TSR_LANES == 16 ? 112 : 96,
+    .bwd_keys = TSR_LANES == 16 ? 128 : 96,
+    .forward = forward,
+    .backward = backward,
+    .store = store,
+    .dot = dot,
+    .finite = finite,
+};

@@ -1,0 +1,89 @@
+/*
+ * backend/cpu/kernel/attention_score_f32.h - the family that works between attention's products
+ *
+ *     forward     S = Q K^T, as the micro-kernel left it  ->  P = 2^(s - m), running max m and sum l
+ *     backward    S and dP = dO V^T                       ->  P and dS = P (dP - delta)
+ *
+ * on rows of one tile, in place, with every feature in its order: scale, softcap, ALiBi and bias, masks,
+ * softmax, dropout. Scores are in units of log 2 (e^x = 2^(x log2 e)): all factors below hold a log2(e).
+ * A row's result depends on that row alone: not on how many there are, nor on where its tile begins.
+ */
+#ifndef TSR_KERNEL_ATTENTION_SCORE_F32_H
+#define TSR_KERNEL_ATTENTION_SCORE_F32_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/cpu/isa.h"
+#include "tessera/tensor.h"
+
+/* What happens to the scores of one head of one sequence; rows and keys count from the sequence's start. */
+typedef struct tsr_attention_features {
+    int64_t lq, lk;
+    int64_t left,
+        right;        /* row i sees keys i + lk - lq - left .. i + lk - lq + right: no more than 2^62 each */
+    float alpha;      /* what Q K^T is multiplied by: scale log2(e), with a softcap scale / cap */
+    float cap;        /* softcap log2(e); 0 = none */
+    float slope;      /* ALiBi's slope log2(e); 0 = none */
+    const void *bias; /* element (i, j) at i * bias_row + j * bias_col; NULL = none */
+    int64_t bias_row, bias_col;
+    tsr_dtype bias_dtype;
+    const uint8_t *mask; /* 0 = masked; laid out likewise; NULL = none */
+    int64_t mask_row, mask_col;
+    bool dropout;
+    uint32_t drop_below; /* a word of Philox below it drops the element */
+    float keep_scale;    /* 1 / (1 - p) */
+    uint64_t seed;
+    uint32_t offset, head;
+} tsr_attention_features;
+
+/*
+ * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes, and a row has
+ * room up to the next multiple of them after end. What masks and windows hide in there becomes 0.
+ */
+typedef struct tsr_attention_rows {
+    const tsr_attention_features *features;
+    int64_t row, n_rows; /* the first query, and how many */
+    int64_t key;         /* of column 0; a multiple of 4 */
+    int64_t begin, end;
+    float *s; /* first row, column 0 */
+    int64_t s_stride;
+} tsr_attention_rows;
+
+typedef struct tsr_attention_score_f32_kernel {
+    const char *name;
+    tsr_isa isa;
+    int32_t lanes;
+    /* The tiles: constants of the family, so that a result never depends on shapes or threads. */
+    int32_t fwd_queries, fwd_keys, bwd_queries, bwd_keys;
+
+    /*
+     * S -> P. m [n_rows] and l [n_rows] carry on from the keys before (-Inf and 0 at first): P, l and the
+     * rows of o [n_rows, dv] are all relative to m. A row's m rises only when its maximum grew by more than
+     * 8, so that o and l need scaling seldom; until then P stays below 2^8. Dropout follows the sum.
+     */
+    void (*forward)(const tsr_attention_rows *rows, float *m, float *l, float *o, int64_t o_stride,
+                    int64_t dv);
+
+    /*
+     * S -> P after dropout, dP -> dS: the gradients of O = P V and of scale Q K^T. lse is in natural units; a
+     * row where it is -Inf sees nothing. Columns [0, begin) and [end, width) of both tiles become 0. dbias
+     * (laid out as dp; NULL if not wanted; dp itself if dS is not): the gradient of what bias was added to.
+     */
+    void (*backward)(const tsr_attention_rows *rows, int64_t width, const float *lse, const float *delta,
+                     float *dp, float *dbias, int64_t dp_stride);
+
+    /* dst[j * stride] = factor * src[j]; dst is f32, bf16 or f16. */
+    void (*store)(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor);
+    float (*dot)(const float *a, const float *b, int64_t n);
+    /* True if no element is Inf or NaN. */
+    bool (*finite)(const float *x, int64_t n);
+} tsr_attention_score_f32_kernel;
+
+/* Best first; ends with NULL. */
+extern const tsr_attention_score_f32_kernel *const tsr_attention_score_f32_kernels[];
+
+/* The first of the list that serves where `isa` was chosen. */
+const tsr_attention_score_f32_kernel *tsr_attention_score_f32_pick(tsr_isa isa);
+
+#endif
