@@ -57,4 +57,6 @@ const tsr_backend tsr_backend_cpu = {
     .gemm_workspace = cpu_gemm_workspace,
     .attention_fwd = cpu_attention_fwd,
     .attention_fwd_workspace = cpu_attention_fwd_workspace,
+    .attention_bwd = cpu_attention_bwd,
+    .attention_bwd_workspace = cpu_attention_bwd_workspace,
 };

@@ -1,0 +1,236 @@
+/*
+ * backend/cpu/attention_bwd.c - flash attention, backward: five products in one pass
+ *
+ * An item is a block of keys of one KV head. It goes through all query blocks of the group's heads that see
+ * it; dK and dV stay in its scratch meanwhile. dQ is shared: the key blocks add to a block of dQ one after
+ * the other, in order, each waiting for its turn:
+ *
+ *     keys      0   1   2   3         an item's way is downwards; the turn at a row passes from left to
+ *     queries 0 x > x > x > x         right. Items are claimed in ascending order, key block by key block, so
+ *             1 x > x > x > x         that the predecessor of a claimed item is done or running, and never
+ *             2 x > x > x > x         waits for a later one: no deadlock, even if one thread runs them all.
+ *
+ * So there are no partial sums to merge, no atomic additions, and any number of threads gives the same bits.
+ *
+ * KV heads are served in rounds, as many as delta and dQ (where the output cannot be added to: not f32) leave
+ * room for. workspace   | slots' scratch | delta | dQ | turns |
+ */
+#include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "backend/cpu/attention_bwd.h"
+#include "backend/indices.h"
+#include "base/error.h"
+
+static bool adds_to_output(const tsr_tensor *dq) { return dq->dtype == TSR_F32 && dq->stride[3] == 1; }
+
+static void lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
+                    tsr_arena *arena)
+{
+    const tsr_attention_fwd_args *a = &g->fwd;
+    if (!attention_size_fits(a)) {
+        arena->used = SIZE_MAX;
+        return;
+    }
+    attention_bwd_lay_out(w, cpu, g, arena);
+    const bool stored = g->dq.data != NULL && !adds_to_output(&g->dq);
+    const int64_t heads = a->b * a->hkv, rows = w->group * a->lq, turns = w->group * w->n_blocks;
+    /* The memory that forward takes for packed heads. */
+    const int64_t budget = tsr_threads_count(cpu->threads) * (a->lk * (a->d + a->dv) + ((int64_t)3 << 18));
+    const int64_t per_head = rows * (stored ? a->d + 1 : 1) + turns;
+    w->heads_per_round = attention_min(heads, attention_max(1, budget / attention_max(per_head, 1)));
+    w->delta = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)rows * sizeof(float));
+    w->dq = tsr_arena_take(arena, (size_t)(stored ? w->heads_per_round : 0),
+                           (size_t)(rows * a->d) * sizeof(float));
+    if (!stored) w->dq = NULL;
+    w->turns = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)turns * sizeof *w->turns);
+}
+
+size_t cpu_attention_bwd_workspace(const void *state, const tsr_attention_bwd_args *g)
+{
+    tsr_arena arena = {0};
+    attention_backward w;
+    lay_out(&w, state, g, &arena);
+    return arena.used;
+}
+
+/* The rows of dQ that a block of queries adds to: the output's, or the workspace's. */
+static attention_rows dq_rows(const attention_bwd_tile *t, int64_t in_round, int64_t head)
+{
+    const attention_backward *w = t->w;
+    if (w->dq == NULL) return attention_q_rows(&w->g->dq, &t->sequence, head, t->queries.begin);
+    return (attention_rows){.data = w->dq + (in_round * w->a->lq + t->queries.begin) * w->a->d,
+                            .dtype = TSR_F32,
+                            .row = w->a->d,
+                            .col = 1};
+}
+
+/* A block of queries: its delta, its first turn; and dQ = 0 where no key block will write it. */
+static void prepare_queries(void *arg, int64_t item, int32_t slot)
+{
+    const attention_backward *w = arg;
+    const int64_t in_round = item / w->n_blocks, first = item % w->n_blocks * w->bm;
+    const int64_t kv_head = w->first_head + in_round / w->group;
+    const int64_t head = kv_head % w->a->hkv * w->group + in_round % w->group;
+    attention_bwd_tile t = attention_bwd_tile_in(w, slot);
+    t.sequence = attention_sequence_of(w->a, kv_head / w->a->hkv);
+    t.features = attention_features_of(w->a, &t.sequence, head);
+    const int64_t end = attention_min(first + w->bm, t.sequence.q_rows);
+    if (first >= end) return;
+    t.queries = (attention_span){first, attention_max(first, attention_min(end, t.sequence.lq))};
+    attention_bwd_delta(&t, head, w->delta + in_round * w->a->lq + first);
+    const attention_span keys = attention_keys_seen(&t.features, t.queries);
+    atomic_store_explicit(&w->turns[item], (int32_t)(keys.begin / w->bn), memory_order_relaxed);
+    if (w->g->dq.data == NULL) return;
+    const int64_t from = keys.begin < keys.end ? t.queries.end : first;
+    const attention_rows padding = attention_q_rows(&w->g->dq, &t.sequence, head, from);
+    attention_clear_rows(&padding, end - from, w->a->d);
+}
+
+static void await_turn(_Atomic int32_t *turn, int32_t mine)
+{
+    for (int spins = 0; atomic_load_explicit(turn, memory_order_acquire) != mine; spins++)
+        if (spins > 200) sched_yield();
+}
+
+static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t head, bool seen)
+{
+    const attention_backward *w = t->w;
+    const attention_span keys = attention_keys_seen(&t->features, t->queries);
+    const int32_t mine = (int32_t)(t->keys.begin / w->bn);
+    const bool first = mine == keys.begin / w->bn, last = mine == (keys.end - 1) / w->bn;
+    const attention_rows dq = dq_rows(t, in_round, head);
+    const attention_product p = {.gemm = w->gemm,
+                                 .a = t->dp,
+                                 .a_row = w->s_stride,
+                                 .a_k = 1,
+                                 .b = t->k,
+                                 .b_row = w->d_stride,
+                                 .b_strip = w->gemm->nr,
+                                 .c = dq.data,
+                                 .c_row = dq.row,
+                                 .m = t->queries.end - t->queries.begin,
+                                 .n = w->a->d,
+                                 .k = t->keys.end - t->keys.begin,
+                                 .alpha = w->a->scale,
+                                 .beta = first ? 0 : 1};
+    _Atomic int32_t *turn = &w->turns[in_round * w->n_blocks + t->queries.begin / w->bm];
+    await_turn(turn, mine);
+    if (!seen || t->k_finite || attention_sees_all(&t->features, t->queries, t->keys)) {
+        attention_product_depth(&p, t->columns);
+    } else {
+        const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, false};
+        attention_product_visible(&p, &pairs, t->gather);
+    }
+    if (last && w->dq != NULL) {
+        const attention_rows out = attention_q_rows(&w->g->dq, &t->sequence, head, t->queries.begin);
+        for (int64_t i = 0; i < p.m; i++)
+            w->score->store(attention_row(&out, i), out.dtype, out.col, p.c + i * p.c_row, p.n, 1);
+    }
+    atomic_store_explicit(turn, mine + 1, memory_order_release);
+}
+
+/* C += alpha A^T B over the tile's queries: dV from P and dO, dK from dS and Q. */
+static void add_to_keys(const attention_bwd_tile *t, const float *a, const float *b, float *c, int64_t stride,
+                        int64_t n, float alpha)
+{
+    const attention_backward *w = t->w;
+    const int64_t n_queries = t->queries.end - t->queries.begin;
+    const attention_product p = {.gemm = w->gemm,
+                                 .a = a,
+                                 .a_row = 1,
+                                 .a_k = w->s_stride,
+                                 .b = b,
+                                 .b_row = stride,
+                                 .b_strip = w->gemm->nr,
+                                 .c = c,
+                                 .c_row = stride,
+                                 .m = t->keys.end - t->keys.begin,
+                                 .n = n,
+                                 .k = n_queries,
+                                 .alpha = alpha,
+                                 .beta = 1};
+    if (attention_sees_all(&t->features, t->queries, t->keys) || w->score->finite(b, n_queries * stride)) {
+        attention_span depth[ATTENTION_MAX_GROUPS];
+        attention_rows_seeing(&t->features, t->queries, t->keys, w->gemm->mr, depth);
+        attention_product_depth(&p, depth);
+    } else {
+        const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, true};
+        attention_product_visible(&p, &pairs, t->gather);
+    }
+}
+
+/* All that the block of keys does with one query head, `in_round` of them counted over the round. */
+static void visit_queries(attention_bwd_tile *t, int64_t in_round, int64_t head)
+{
+    const attention_backward *w = t->w;
+    const tsr_attention_bwd_args *g = w->g;
+    t->features = attention_features_of(w->a, &t->sequence, head);
+    const attention_span seeing = attention_queries_seeing(&t->features, t->keys);
+    if (seeing.begin == seeing.end) return;
+    for (int64_t first = seeing.begin / w->bm * w->bm; first < seeing.end; first += w->bm) {
+        t->queries = (attention_span){first, attention_min(first + w->bm, t->sequence.lq)};
+        attention_bwd_load_queries(t, head);
+        const bool seen = attention_bwd_scores(t, w->delta + in_round * w->a->lq + first, false);
+        if (seen && g->dv.data != NULL) add_to_keys(t, t->s, t->dout, t->dv, w->dv_stride, w->a->dv, 1);
+        if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, t->q, t->dk, w->d_stride, w->a->d, w->a->scale);
+        if (g->dq.data != NULL) add_to_dq(t, in_round, head, seen);
+    }
+}
+
+static void store_keys(const attention_bwd_tile *t, const tsr_tensor *out, int64_t kv_head, const float *rows,
+                       int64_t stride, int64_t d)
+{
+    if (out->data == NULL) return;
+    const int64_t n = t->keys.end - t->keys.begin;
+    const attention_rows to = attention_k_rows(out, &t->sequence, kv_head, t->keys.begin);
+    for (int64_t i = 0; i < n; i++)
+        t->w->score->store(attention_row(&to, i), to.dtype, to.col, rows + i * stride, d, 1);
+    const attention_rows padding = attention_k_rows(out, &t->sequence, kv_head, t->keys.end);
+    const int64_t end = attention_min(t->keys.begin + t->w->bn, t->sequence.k_rows);
+    attention_clear_rows(&padding, end - t->keys.end, d);
+}
+
+static void backward_keys(void *arg, int64_t item, int32_t slot)
+{
+    const attention_backward *w = arg;
+    const int64_t index = item % w->round_heads, first = item / w->round_heads * w->bn;
+    const int64_t batch = (w->first_head + index) / w->a->hkv, kv_head = (w->first_head + index) % w->a->hkv;
+    attention_bwd_tile t = attention_bwd_tile_in(w, slot);
+    t.sequence = attention_sequence_of(w->a, batch);
+    const int64_t end = attention_min(first + w->bn, t.sequence.k_rows);
+    if (first >= end) return;
+    t.keys = (attention_span){first, attention_max(first, attention_min(end, t.sequence.lk))};
+    const int64_t n = t.keys.end - first;
+    memset(t.dk, 0, (size_t)(n * w->d_stride) * sizeof *t.dk);
+    memset(t.dv, 0, (size_t)(n * w->dv_stride) * sizeof *t.dv);
+    if (n > 0) {
+        attention_bwd_load_keys(&t, kv_head);
+        for (int64_t i = 0; i < w->group; i++)
+            visit_queries(&t, index * w->group + i, kv_head * w->group + i);
+    }
+    store_keys(&t, &w->g->dk, kv_head, t.dk, w->d_stride, w->a->d);
+    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv);
+}
+
+tsr_status cpu_attention_bwd(void *state, const tsr_attention_bwd_args *g, void *workspace)
+{
+    const tsr_cpu *cpu = state;
+    const tsr_attention_fwd_args *a = &g->fwd;
+    TSR_TRY(tsr_check_attention_lengths(a));
+    attention_backward w;
+    tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
+    lay_out(&w, cpu, g, &arena);
+    const int64_t heads = a->b * a->hkv;
+    if (g->dq.data == NULL && g->dk.data == NULL && g->dv.data == NULL) w.first_head = heads;
+    for (; w.first_head < heads; w.first_head += w.heads_per_round) {
+        w.round_heads = attention_min(w.heads_per_round, heads - w.first_head);
+        tsr_threads_run(cpu->threads, w.round_heads * w.group * w.n_blocks, prepare_queries, &w);
+        tsr_threads_run(cpu->threads, w.round_heads * w.n_tiles, backward_keys, &w);
+    }
+    if (g->dsinks.data != NULL) attention_bwd_sinks(&w, cpu->threads);
+    if (g->dbias.data != NULL) attention_bwd_bias(&w, cpu->threads);
+    return TSR_OK;
+}

@@ -1,0 +1,66 @@
+/*
+ * backend/cpu/attention_bwd.h - the backward of attention, tile by tile: what its passes share
+ *
+ *     S = Q K^T   P = 2^(s - lse)   dP = dO V^T   dS = P (dP - delta)      delta = rowsum(dO O) - dlse
+ *     dV = P^T dO       dK = scale dS^T Q       dQ = scale dS K            dbias = dS
+ *
+ * A slot's scratch holds one block of keys with its gradients and one block of queries:
+ *
+ *     k [bn][D]  k, v as panels [D][nr], [Dv][nr]  dk [bn][D]  dv [bn][Dv]
+ *     q [bm][D]  dout [bm][Dv]  s, dp [bm][bn]  lse, delta [bm]            rows padded, all f32
+ */
+#ifndef TSR_CPU_ATTENTION_BWD_H
+#define TSR_CPU_ATTENTION_BWD_H
+
+#include "backend/cpu/attention_product.h"
+
+typedef struct attention_backward {
+    const tsr_attention_bwd_args *g;
+    const tsr_attention_fwd_args *a; /* &g->fwd */
+    const tsr_gemm_f32_kernel *gemm;
+    const tsr_attention_score_f32_kernel *score;
+    int64_t group;                         /* query heads to a KV head */
+    int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
+    int64_t d_stride, dv_stride, s_stride; /* floats between rows */
+    int64_t scratch_floats;                /* of a slot */
+    int64_t first_head, round_heads, heads_per_round; /* KV heads, counted over the batch: b * hkv + head */
+    float *scratch;
+    float *delta;           /* [round's query heads][lq] */
+    float *dq;              /* likewise [lq][D]; NULL where the output itself can be added to */
+    _Atomic int32_t *turns; /* [round's query heads][n_blocks]: the key block whose turn it is to add to dQ */
+} attention_backward;
+
+/* A tile and its surroundings; the pointers lead into a slot's scratch. */
+typedef struct attention_bwd_tile {
+    const attention_backward *w;
+    attention_sequence sequence;
+    tsr_attention_features features; /* of the query head */
+    attention_span queries, keys;
+    bool k_finite;
+    float *k, *k_panels, *v_panels, *dk, *dv;
+    float *q, *dout, *s, *dp, *lse, *delta, *gather;
+    attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
+} attention_bwd_tile;
+
+/* Sizes that the passes share; n_threads slots of scratch from the arena. */
+void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
+                           tsr_arena *arena);
+
+attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot);
+
+/* Packs the block `keys` of a KV head; Q, dO and lse of the block `queries` of a query head. */
+void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head);
+void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);
+
+/* delta of the block `queries`; uses q and dout. */
+void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta);
+
+/* P and dS of the tile, to s and dp; false, and both zero, if nothing of it is visible. With dbias, dp
+ * becomes the gradient of the bias instead. */
+bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias);
+
+/* dbias and dsinks, in passes of their own. */
+void attention_bwd_bias(attention_backward *w, tsr_threads *threads);
+void attention_bwd_sinks(attention_backward *w, tsr_threads *threads);
+
+#endif

@@ -1,0 +1,149 @@
+/* backend/cpu/attention_bwd_tile.c - one tile of attention's backward: load, recompute P, find dS */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/attention_bwd.h"
+
+void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
+                           tsr_arena *arena)
+{
+    const tsr_attention_fwd_args *a = &g->fwd;
+    *w = (attention_backward){.g = g, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
+    const int64_t nr = w->gemm->nr;
+    w->group = a->hkv > 0 ? a->hq / a->hkv : 0;
+    w->bm = w->score->bwd_queries, w->bn = w->score->bwd_keys;
+    w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
+    w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
+    w->d_stride = attention_stride(a->d, nr);
+    w->dv_stride = attention_stride(a->dv, nr);
+    w->s_stride = attention_stride(w->bn, nr);
+    const int64_t widest = attention_max(w->d_stride, w->dv_stride);
+    const int64_t keys = w->bn * (2 * w->d_stride + w->dv_stride) +
+                         attention_round_up(w->bn, nr) * (a->d + a->dv);
+    const int64_t queries = w->bm * (widest + w->dv_stride + 2 * w->s_stride + 2);
+    const int64_t gather = attention_max(w->bm, w->bn) * (nr + 1);
+    w->scratch_floats = attention_round_up(keys + queries + gather, 16);
+    w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
+                                (size_t)w->scratch_floats * sizeof(float));
+}
+
+attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot)
+{
+    const int64_t panels = attention_round_up(w->bn, w->gemm->nr);
+    attention_bwd_tile t = {.w = w, .k = w->scratch + slot * w->scratch_floats};
+    t.dk = t.k + w->bn * w->d_stride;
+    t.dv = t.dk + w->bn * w->d_stride;
+    t.k_panels = t.dv + w->bn * w->dv_stride;
+    t.v_panels = t.k_panels + panels * w->a->d;
+    t.q = t.v_panels + panels * w->a->dv;
+    t.dout = t.q + w->bm * attention_max(w->d_stride, w->dv_stride);
+    t.s = t.dout + w->bm * w->dv_stride;
+    t.dp = t.s + w->bm * w->s_stride;
+    t.lse = t.dp + w->bm * w->s_stride;
+    t.delta = t.lse + w->bm;
+    t.gather = t.delta + w->bm;
+    return t;
+}
+
+static void load_panels(const tsr_gemm_f32_kernel *gemm, float *panels, const attention_rows *rows, int64_t n,
+                        int64_t d)
+{
+    for (int64_t j = 0; j < n; j += gemm->nr)
+        gemm->pack(panels + j * d, gemm->nr, attention_row(rows, j), rows->dtype, rows->col, rows->row, d,
+                   attention_min(gemm->nr, n - j));
+}
+
+void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
+{
+    const attention_backward *w = t->w;
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t n = t->keys.end - t->keys.begin;
+    const attention_rows k = attention_k_rows(&a->k, &t->sequence, kv_head, t->keys.begin);
+    const attention_rows v = attention_k_rows(&a->v, &t->sequence, kv_head, t->keys.begin);
+    load_panels(w->gemm, t->k_panels, &k, n, a->d);
+    load_panels(w->gemm, t->v_panels, &v, n, a->dv);
+    w->gemm->pack(t->k, w->d_stride, k.data, k.dtype, k.row, k.col, n, a->d);
+    t->k_finite = w->score->finite(t->k, n * w->d_stride);
+}
+
+void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
+{
+    const attention_backward *w = t->w;
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t first = t->queries.begin, n = t->queries.end - first;
+    const attention_rows q = attention_q_rows(&a->q, &t->sequence, head, first);
+    const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
+    const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
+    w->gemm->pack(t->q, w->d_stride, q.data, q.dtype, q.row, q.col, n, a->d);
+    w->gemm->pack(t->dout, w->dv_stride, dout.data, dout.dtype, dout.row, dout.col, n, a->dv);
+    for (int64_t i = 0; i < n; i++) t->lse[i] = ((const float *)lse.data)[i * lse.row];
+}
+
+static bool sees_nothing(const tsr_attention_features *f, int64_t query)
+{
+    const attention_span row = {query, query + 1}, keys = attention_keys_seen(f, row);
+    return keys.begin == keys.end || !attention_mask_shows(f, row, keys);
+}
+
+/* A row that sees nothing has O = 0, and with it delta = 0, whatever its dO is. */
+void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
+{
+    const attention_backward *w = t->w;
+    const int64_t first = t->queries.begin, n = t->queries.end - first;
+    const attention_rows out = attention_q_rows(&w->a->out, &t->sequence, head, first);
+    const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
+    const attention_rows dlse = attention_q_rows(&w->g->dlse, &t->sequence, head, first);
+    w->gemm->pack(t->q, w->dv_stride, out.data, out.dtype, out.row, out.col, n, w->a->dv);
+    w->gemm->pack(t->dout, w->dv_stride, dout.data, dout.dtype, dout.row, dout.col, n, w->a->dv);
+    for (int64_t i = 0; i < n; i++) {
+        delta[i] = w->score->dot(t->q + i * w->dv_stride, t->dout + i * w->dv_stride, w->a->dv);
+        if (!isfinite(delta[i]) && sees_nothing(&t->features, first + i)) delta[i] = 0;
+        if (dlse.data != NULL) delta[i] -= ((const float *)dlse.data)[i * dlse.row];
+    }
+}
+
+bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
+{
+    const attention_backward *w = t->w;
+    const int64_t mr = w->gemm->mr, nr = w->gemm->nr;
+    const int64_t m = t->queries.end - t->queries.begin, n = t->keys.end - t->keys.begin;
+    const int64_t width = attention_round_up(n, nr);
+    if (!attention_mask_shows(&t->features, t->queries, t->keys)) {
+        for (int64_t g = 0; g * mr < m; g++) t->columns[g] = (attention_span){0, 0};
+        return false;
+    }
+    attention_columns_seen(&t->features, t->queries, t->keys, mr, nr, t->columns);
+    attention_product p = {.gemm = w->gemm,
+                           .a = t->q,
+                           .a_row = w->d_stride,
+                           .a_k = 1,
+                           .b = t->k_panels,
+                           .b_row = nr,
+                           .b_strip = nr * w->a->d,
+                           .c = t->s,
+                           .c_row = w->s_stride,
+                           .m = m,
+                           .n = n,
+                           .k = w->a->d,
+                           .alpha = t->features.alpha,
+                           .beta = 0};
+    attention_product_columns(&p, t->columns);
+    p.a = t->dout, p.a_row = w->dv_stride;
+    p.b = t->v_panels, p.b_strip = nr * w->a->dv;
+    p.c = t->dp, p.k = w->a->dv, p.alpha = 1;
+    attention_product_columns(&p, t->columns);
+
+    for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
+        const tsr_attention_rows rows = {.features = &t->features,
+                                         .row = t->queries.begin + i,
+                                         .n_rows = attention_min(mr, m - i),
+                                         .key = t->keys.begin,
+                                         .begin = t->columns[g].begin,
+                                         .end = t->columns[g].end,
+                                         .s = t->s + i * w->s_stride,
+                                         .s_stride = w->s_stride};
+        float *dp = t->dp + i * w->s_stride;
+        w->score->backward(&rows, width, t->lse + i, delta + i, dp, dbias ? dp : NULL, w->s_stride);
+    }
+    return true;
+}
