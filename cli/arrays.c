@@ -1,0 +1,189 @@
+/* cli/arrays.c - NumPy files as tensors on a context's device, and back */
+#include "arrays.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/tensor.h"
+#include "format/npy.h"
+#include "format/printable.h"
+#include "tessera/elementwise.h"
+
+static bool is_float(tsr_dtype dtype)
+{
+    return dtype == TSR_F32 || dtype == TSR_F64 || dtype == TSR_BF16 || dtype == TSR_F16;
+}
+
+static bool is_integer(tsr_dtype dtype) { return dtype == TSR_I32 || dtype == TSR_I64; }
+
+/* NumPy's names, which is what the user of these files sees. */
+static const char *numpy_name(tsr_dtype dtype)
+{
+    switch (dtype) {
+    case TSR_F32: return "float32";
+    case TSR_F64: return "float64";
+    case TSR_F16: return "float16";
+    case TSR_S8: return "int8";
+    case TSR_I32: return "int32";
+    case TSR_I64: return "int64";
+    case TSR_BOOL: return "bool";
+    case TSR_BF16:
+    case TSR_DTYPE_COUNT: break;
+    }
+    return tsr_dtype_name(dtype);
+}
+
+static tsr_status check_dtype(const arrays *a, const char *flag, const char *path, tsr_dtype has,
+                              tsr_dtype wanted)
+{
+    if (is_float(wanted) && is_float(has)) {
+        if (has == TSR_F64)
+            fprintf(stderr, "tessera %s: note: %s is float64, narrowed to %s\n", a->command,
+                    tsr_printable(path).text, numpy_name(wanted));
+        return TSR_OK;
+    }
+    if ((is_integer(wanted) && is_integer(has)) || has == wanted) return TSR_OK;
+    const char *must = is_float(wanted)     ? "float16, float32 or float64"
+                       : is_integer(wanted) ? "int32 or int64"
+                                            : numpy_name(wanted);
+    return tsr_fail(TSR_ERR_DTYPE, "%s: %s holds %s, must hold %s", flag, tsr_printable(path).text,
+                    numpy_name(has), must);
+}
+
+static tsr_status check_fits_i32(const char *flag, const tsr_tensor *t)
+{
+    const int64_t *value = t->data, n = tsr_tensor_numel(t);
+    for (int64_t i = 0; i < n; i++)
+        if (value[i] < INT32_MIN || value[i] > INT32_MAX)
+            return tsr_fail(TSR_ERR_INDEX, "%s: element %lld is %lld, which no length can be", flag,
+                            (long long)i, (long long)value[i]);
+    return TSR_OK;
+}
+
+/* Puts a host tensor, whose elements lie without gaps in some order, onto the device as `dtype`. */
+static tsr_status put(arrays *a, tsr_tensor host, tsr_dtype dtype, tsr_tensor *out)
+{
+    const int64_t n = tsr_tensor_numel(&host);
+    const size_t nbytes = (size_t)n * tsr_dtype_nbytes(dtype);
+    void *converted = NULL;
+    if (host.dtype != dtype) {
+        converted = malloc(nbytes + 1);
+        if (converted == NULL) return tsr_fail(TSR_ERR_MEMORY, "out of memory for %zu bytes", nbytes);
+        for (int64_t i = 0; i < n; i++)
+            tsr_store_f64(converted, dtype, i, tsr_load_f64(host.data, host.dtype, i));
+        host.data = converted;
+    }
+    tsr_tensor device;
+    tsr_status status = arrays_new(a, dtype, host.rank, host.shape, &device);
+    if (status == TSR_OK) status = tsr_upload(a->ctx, device.data, host.data, nbytes);
+    if (status == TSR_OK) {
+        memcpy(device.stride, host.stride, sizeof device.stride);
+        *out = device;
+    }
+    free(converted);
+    return status;
+}
+
+tsr_status arrays_load(arrays *a, const char *flag, const char *path, tsr_dtype dtype, tsr_tensor *out)
+{
+    tsr_npy npy;
+    tsr_status status = tsr_npy_read(path, &npy);
+    if (status != TSR_OK) return tsr_fail_within(status, "%s", flag);
+    status = check_dtype(a, flag, path, npy.tensor.dtype, dtype);
+    if (status == TSR_OK && dtype == TSR_I32 && npy.tensor.dtype == TSR_I64)
+        status = check_fits_i32(flag, &npy.tensor);
+    if (status == TSR_OK) {
+        status = put(a, npy.tensor, dtype, out);
+        if (status != TSR_OK) tsr_fail_within(status, "%s", flag);
+    }
+    tsr_npy_release(&npy);
+    return status;
+}
+
+tsr_status arrays_to_rows(arrays *a, tsr_tensor *t)
+{
+    if (tsr_tensor_is_contiguous(t)) return TSR_OK;
+    tsr_tensor rows;
+    TSR_TRY(arrays_new(a, t->dtype, t->rank, t->shape, &rows));
+    TSR_TRY(tsr_copy(a->ctx, t, &rows));
+    *t = rows;
+    return TSR_OK;
+}
+
+tsr_status arrays_new(arrays *a, tsr_dtype dtype, int32_t rank, const int64_t *shape, tsr_tensor *out)
+{
+    if (a->n == MAX_ARRAYS) return tsr_fail(TSR_ERR_MEMORY, "more than %d arrays", MAX_ARRAYS);
+    TSR_TRY(tsr_tensor_allocate(a->ctx, dtype, rank, shape, out));
+    a->data[a->n++] = out->data;
+    return TSR_OK;
+}
+
+static json_t *describe(const char *path, const tsr_tensor *t)
+{
+    json_t *shape = json_array();
+    for (int32_t i = 0; i < t->rank; i++) json_array_append_new(shape, json_integer(t->shape[i]));
+    return json_pack("{s:s, s:s, s:o}", "path", path, "dtype", numpy_name(t->dtype), "shape", shape);
+}
+
+tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t)
+{
+    const int64_t n = tsr_tensor_numel(t);
+    tsr_tensor host = *t;
+    tsr_tensor rows = *t;
+    host.device = rows.device = TSR_DEVICE_CPU;
+    rows.dtype = TSR_F32;
+    host.data = malloc((size_t)n * tsr_dtype_nbytes(t->dtype) + 1);
+    rows.data = malloc((size_t)n * sizeof(float) + 1);
+    tsr_status status = TSR_OK;
+    if (host.data == NULL || rows.data == NULL)
+        status = tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", tsr_printable(path).text);
+    if (status == TSR_OK)
+        status = tsr_download(a->ctx, host.data, t->data, (size_t)n * tsr_dtype_nbytes(t->dtype));
+    if (status == TSR_OK) {
+        for (int64_t i = 0; i < n; i++)
+            ((float *)rows.data)[i] = (float)tsr_load_f64(host.data, host.dtype, i);
+        status = tsr_npy_write(path, &rows);
+    }
+    if (status == TSR_OK) {
+        if (a->saved == NULL) a->saved = json_array();
+        json_array_append_new(a->saved, describe(path, &rows));
+    }
+    free(host.data);
+    free(rows.data);
+    return status;
+}
+
+void arrays_report(const arrays *a, const common_options *common, double seconds)
+{
+    const char *backend = tsr_context_backend(a->ctx);
+    const int threads = tsr_context_n_threads(a->ctx);
+    if (common->json) {
+        json_t *report = json_pack("{s:s, s:O, s:f, s:s, s:i}", "command", a->command, "outputs", a->saved,
+                                   "seconds", seconds, "backend", backend, "threads", threads);
+        json_dumpf(report, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(report);
+        return;
+    }
+    size_t i;
+    json_t *output;
+    json_array_foreach(a->saved, i, output)
+    {
+        char *shape = json_dumps(json_object_get(output, "shape"), 0);
+        printf("%s: %s %s\n", json_string_value(json_object_get(output, "path")),
+               json_string_value(json_object_get(output, "dtype")), shape);
+        free(shape);
+    }
+    printf("%.3f ms on %s, %d %s\n", 1e3 * seconds, backend, threads, threads == 1 ? "thread" : "threads");
+}
+
+void arrays_release(arrays *a)
+{
+    for (int i = 0; i < a->n; i++) tsr_free(a->ctx, a->data[i]);
+    json_decref(a->saved);
+    a->n = 0;
+    a->saved = NULL;
+}
