@@ -13,7 +13,9 @@
 #include "format/printable.h"
 #include "format/tokenizer_bytes.h"
 
-enum { HEAP_LIMIT_KIB = 256 << 10 }; /* what one match may take for the ways it has not tried yet */
+/* What one match may take before it gives up. An honest pattern needs a few steps a byte, on a long run of
+ * spaces. */
+enum { HEAP_LIMIT_KIB = 256 << 10, STEPS = 10000000, STEPS_PER_BYTE = 4 };
 
 typedef struct splitter {
     const tsr_pattern *patterns;
@@ -78,10 +80,14 @@ tsr_status tsr_split(const tsr_pattern *patterns, int n_patterns, const char *te
     s.context = pcre2_match_context_create(NULL);
     s.match = pcre2_match_data_create(1, NULL);
     tsr_status status = TSR_OK;
-    if (s.context == NULL || s.match == NULL)
+    if (s.context == NULL || s.match == NULL) {
         status = tsr_fail(TSR_ERR_MEMORY, "tokenizer: out of memory");
-    else
+    } else {
+        const size_t steps = n < (UINT32_MAX - STEPS) / STEPS_PER_BYTE ? STEPS + STEPS_PER_BYTE * n
+                                                                       : UINT32_MAX;
+        pcre2_set_match_limit(s.context, (uint32_t)steps);
         pcre2_set_heap_limit(s.context, HEAP_LIMIT_KIB);
+    }
     for (size_t at = 0; status == TSR_OK && at < n;) {
         const size_t valid = tsr_utf8_valid(text + at, n - at);
         status = cut(&s, 0, text + at, valid);
