@@ -73,7 +73,7 @@ tsr_status tsr_bpe_pairs_add(tsr_bpe_pairs *p, int32_t left, int32_t right, int6
     if (index < 0) {
         TSR_TRY(grow(p));
         TSR_TRY(tsr_map_put(&p->by_symbols, tsr_pair_key(left, right), p->n));
-        p->pair[index = p->n++] = (tsr_bpe_pair){.left = left, .right = right, .result = -1, .place = -1};
+        p->pair[index = p->n++] = (tsr_bpe_pair){.left = left, .right = right, .place = -1};
     }
     tsr_bpe_pair *pair = &p->pair[index];
     TSR_TRY(note_position(pair, at));

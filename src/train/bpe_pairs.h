@@ -13,9 +13,8 @@
 typedef struct tsr_bpe_pair {
     int32_t left, right;
     int64_t count;
-    int32_t result; /* what it merges to; -1: not merged yet                 */
-    int32_t place;  /* in the heap; -1: not in it                            */
-    int32_t *at;    /* [n_at] positions of the left symbol, some of the past */
+    int32_t place; /* in the heap; -1: not in it                            */
+    int32_t *at;   /* [n_at] positions of the left symbol, some of the past */
     int32_t n_at, at_capacity;
 } tsr_bpe_pair;
 

@@ -18,7 +18,8 @@ typedef struct tsr_text {
 
 /*
  * `vocab_size` includes the special tokens and the 256 bytes; a short text gives fewer. The ids
- * are those of tsr_tokenizer_create. No piece goes from one text over to the next.
+ * are those of tsr_tokenizer_create. A special token must not be a single piece. No piece goes from one text
+ * over to the next.
  */
 tsr_status tsr_bpe_train(const tsr_text *texts, size_t n_texts, int32_t vocab_size,
                          const char *const *special, int32_t n_special, tsr_tokenizer **out);
