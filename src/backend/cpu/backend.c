@@ -59,4 +59,8 @@ const tsr_backend tsr_backend_cpu = {
     .attention_fwd_workspace = cpu_attention_fwd_workspace,
     .attention_bwd = cpu_attention_bwd,
     .attention_bwd_workspace = cpu_attention_bwd_workspace,
+    .attention_unfused_fwd = cpu_attention_unfused_fwd,
+    .attention_unfused_fwd_workspace = cpu_attention_unfused_fwd_workspace,
+    .attention_unfused_bwd = cpu_attention_unfused_bwd,
+    .attention_unfused_bwd_workspace = cpu_attention_unfused_bwd_workspace,
 };
