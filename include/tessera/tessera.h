@@ -1,4 +1,4 @@
-/* tessera/tessera.h - all of tessera: operators, the tape */
+/* tessera/tessera.h - all of tessera: operators, the tape, layers */
 #ifndef TESSERA_TESSERA_H
 #define TESSERA_TESSERA_H
 
@@ -10,6 +10,7 @@
 #include "tessera/embedding.h"
 #include "tessera/gemm.h"
 #include "tessera/kv_cache.h"
+#include "tessera/nn.h"
 #include "tessera/norm.h"
 #include "tessera/optimizer.h"
 #include "tessera/random.h"
