@@ -391,12 +391,14 @@ static void refuse_index(const char *words, tsr_status status, const char *weigh
     const char *folder = kit_path("shards");
     mkdir(folder, 0700);
     for (int i = 0; i < 2; i++) {
-        char name[32], text[200];
-        const size_t n = (size_t)snprintf(text + 8, sizeof text - 8, header, 'a' + i);
-        memcpy(text, &(uint64_t){n}, 8);
-        memset(text + 8 + n, 1, 4);
+        char name[32], text[100];
+        unsigned char content[120];
+        const uint64_t n = (uint64_t)snprintf(text, sizeof text, header, 'a' + i);
+        memcpy(content, &n, 8);
+        memcpy(content + 8, text, n);
+        memset(content + 8 + n, 1, 4);
         snprintf(name, sizeof name, "s%d.safetensors", i);
-        kit_write_file(kit_path_in(folder, name), text, 8 + n + 4);
+        kit_write_file(kit_path_in(folder, name), content, 8 + n + 4);
     }
     char text[1000];
     snprintf(text, sizeof text, "{\"weight_map\":%s}", weight_map);

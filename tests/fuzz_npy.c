@@ -20,8 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t nbytes)
         if (tsr_tensor_validate(&t, "t") != TSR_OK) abort();
         tsr_tensor_extent(&t, &low, &high);
         if (low != high && (low < (uintptr_t)copy || high > (uintptr_t)copy + nbytes)) abort();
-        unsigned sum = 0; /* every byte of it may be read */
-        for (uintptr_t p = low; p < high; p++) sum += *(volatile unsigned char *)p;
+        volatile unsigned sum = 0; /* every byte of it may be read */
+        for (size_t i = low - (uintptr_t)copy; low != high && i < high - (uintptr_t)copy; i++) sum += copy[i];
         (void)sum;
     } else if (status != TSR_ERR_FORMAT || tsr_last_error()[0] == '\0') {
         abort();

@@ -293,6 +293,23 @@ static int digits_for(double a, double b)
     return 17;
 }
 
+/* The text of the file, checked as if it were read; free it. NULL: *status says why. */
+static char *format(const char *name, const tsr_llama_config *c, const char *dtype, tsr_status *status)
+{
+    json_t *root = NULL;
+    tsr_llama_config again;
+    char *text = NULL;
+    *status = build(name, c, dtype, &root);
+    if (*status == TSR_OK) *status = parse_root(root, name, &again);
+    if (*status == TSR_OK) {
+        const size_t digits = (size_t)digits_for(c->rms_norm_eps, c->rope_theta);
+        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        if (text == NULL) *status = tsr_fail(TSR_ERR_MEMORY, "%s: no memory for its text", name);
+    }
+    json_decref(root);
+    return text;
+}
+
 tsr_status tsr_llama_config_write(const char *path, const tsr_llama_config *c)
 {
     const char *dtype = NULL;
@@ -306,18 +323,11 @@ tsr_status tsr_llama_config_write(const char *path, const tsr_llama_config *c)
     if (c->n_eos < 0 || c->n_eos > TSR_MAX_EOS)
         return tsr_fail(TSR_ERR_ARGUMENT, "%s: n_eos is %d, must be 0 to %d", path, (int)c->n_eos,
                         TSR_MAX_EOS);
-    json_t *root = NULL;
-    TSR_TRY(build(path, c, dtype, &root));
-    tsr_llama_config again;
+    tsr_status status;
+    char *text = format(path, c, dtype, &status);
+    if (text == NULL) return status;
     tsr_writer *w = NULL;
-    char *text = NULL;
-    tsr_status status = parse_root(root, path, &again);
-    if (status == TSR_OK) {
-        const size_t digits = (size_t)digits_for(c->rms_norm_eps, c->rope_theta);
-        text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
-        status = text == NULL ? tsr_fail(TSR_ERR_MEMORY, "%s: no memory for its text", path)
-                              : tsr_writer_open(path, &w);
-    }
+    status = tsr_writer_open(path, &w);
     if (status == TSR_OK) status = tsr_writer_write(w, text, strlen(text));
     if (status == TSR_OK) status = tsr_writer_write(w, "\n", 1);
     if (status == TSR_OK)
@@ -325,6 +335,5 @@ tsr_status tsr_llama_config_write(const char *path, const tsr_llama_config *c)
     else
         tsr_writer_discard(w);
     free(text);
-    json_decref(root);
     return status;
 }

@@ -206,18 +206,23 @@ void tsr_safetensors_close(tsr_safetensors *st)
     free(st);
 }
 
-static tsr_status create(const char *name, size_t n_shards, tsr_safetensors **out)
+/* NULL if there is no memory. */
+static tsr_safetensors *create(const char *name, size_t n_shards)
 {
     tsr_safetensors *st = calloc(1, sizeof *st);
     char *copy = strdup(name);
     shard *shards = calloc(n_shards, sizeof *shards);
     if (st == NULL || copy == NULL || shards == NULL) {
         free(st), free(copy), free(shards);
-        return tsr_fail(TSR_ERR_MEMORY, "%s: no memory to open it", name);
+        return NULL;
     }
     *st = (tsr_safetensors){.name = copy, .shards = shards, .n_shards = n_shards};
-    *out = st;
-    return TSR_OK;
+    return st;
+}
+
+static tsr_status refuse_memory(const char *name)
+{
+    return tsr_fail(TSR_ERR_MEMORY, "%s: no memory to open it", name);
 }
 
 static tsr_status finish(tsr_safetensors *st, tsr_status status, tsr_safetensors **out)
@@ -233,8 +238,8 @@ static tsr_status finish(tsr_safetensors *st, tsr_status status, tsr_safetensors
 
 tsr_status tsr_safetensors_parse(const char *name, const void *data, size_t nbytes, tsr_safetensors **out)
 {
-    tsr_safetensors *st = NULL;
-    TSR_TRY(create(name, 1, &st));
+    tsr_safetensors *st = create(name, 1);
+    if (st == NULL) return refuse_memory(name);
     return finish(st, parse_file(st, name, data, nbytes, &st->shards[0]), out);
 }
 
@@ -246,8 +251,8 @@ static tsr_status open_shard(tsr_safetensors *st, const char *path, shard *s)
 
 static tsr_status open_single(const char *path, tsr_safetensors **out)
 {
-    tsr_safetensors *st = NULL;
-    TSR_TRY(create(path, 1, &st));
+    tsr_safetensors *st = create(path, 1);
+    if (st == NULL) return refuse_memory(path);
     return finish(st, open_shard(st, path, &st->shards[0]), out);
 }
 
@@ -322,7 +327,7 @@ static tsr_status open_listed(tsr_safetensors *st, const char *index_path, const
                               const char *file, shard *s)
 {
     char *path = join(index_path, file);
-    if (path == NULL) return tsr_fail(TSR_ERR_MEMORY, "%s: no memory for a shard's name", index_path);
+    if (path == NULL) return refuse_memory(index_path);
     const size_t n_old = st->n_tensors;
     tsr_status status = open_shard(st, path, s);
     free(path);
@@ -357,11 +362,10 @@ static tsr_status open_index(const char *path, tsr_safetensors **out)
     const tsr_status parsed = tsr_safetensors_parse_index(path, file.data, file.nbytes, &map);
     tsr_file_release(&file);
     TSR_TRY(parsed);
-    tsr_safetensors *st = NULL;
     json_t *names = distinct_shards(map);
-    tsr_status status = names == NULL ? tsr_fail(TSR_ERR_MEMORY, "%s: no memory for its shards", path)
-                                      : create(path, json_object_size(names), &st);
-    if (status == TSR_OK) status = finish(st, open_shards(st, path, map, names), out);
+    tsr_safetensors *st = names == NULL ? NULL : create(path, json_object_size(names));
+    const tsr_status status = st == NULL ? refuse_memory(path)
+                                         : finish(st, open_shards(st, path, map, names), out);
     json_decref(names);
     json_decref(map);
     return status;
@@ -372,7 +376,7 @@ static tsr_status open_folder(const char *path, tsr_safetensors **out)
     static const char single[] = "model.safetensors", index[] = "model.safetensors.index.json";
     const size_t n = strlen(path);
     char *name = malloc(n + 1 + sizeof index);
-    if (name == NULL) return tsr_fail(TSR_ERR_MEMORY, "%s: no memory for a file's name", path);
+    if (name == NULL) return refuse_memory(path);
     strcpy(name, path);
     strcpy(name + n, "/");
     struct stat info;

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char folder[4096];
+static char own_folder[4096];
 static pid_t owner;
 
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *ftw)
@@ -25,28 +25,29 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
 
 static void remove_folder(void)
 {
-    if (getpid() == owner) nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS); /* not in a forked child */
+    if (getpid() == owner)
+        nftw(own_folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS); /* not in a forked child */
 }
 
 const char *kit_folder(void)
 {
-    if (folder[0] == '\0') {
+    if (own_folder[0] == '\0') {
         const char *base = getenv("TMPDIR");
-        snprintf(folder, sizeof folder, "%s/tessera-test-XXXXXX",
+        snprintf(own_folder, sizeof own_folder, "%s/tessera-test-XXXXXX",
                  base != NULL && *base != '\0' ? base : "/tmp");
-        if (mkdtemp(folder) == NULL) fail_msg("%s: %s", folder, strerror(errno));
+        if (mkdtemp(own_folder) == NULL) fail_msg("%s: %s", own_folder, strerror(errno));
         owner = getpid();
         atexit(remove_folder);
     }
-    return folder;
+    return own_folder;
 }
 
-const char *kit_path_in(const char *in, const char *name)
+const char *kit_path_in(const char *folder, const char *name)
 {
     static char paths[8][4096];
     static int next;
     char *path = paths[next++ % 8];
-    const int n = snprintf(path, sizeof paths[0], "%s/%s", in, name);
+    const int n = snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     if (n < 0 || (size_t)n >= sizeof paths[0]) fail_msg("%s: the path is too long", name);
     return path;
 }

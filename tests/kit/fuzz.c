@@ -62,6 +62,8 @@ static int load(const char *path)
     input in = {.name = strdup(path), .data = malloc(MAX_NBYTES)};
     if (f == NULL || in.name == NULL || in.data == NULL || n_files == MAX_FILES) {
         fprintf(stderr, "%s: cannot be loaded\n", path);
+        if (f != NULL) fclose(f);
+        free(in.name), free(in.data);
         return 1;
     }
     in.nbytes = fread(in.data, 1, MAX_NBYTES, f);
