@@ -10,7 +10,10 @@ static void pick_kernels(tsr_cpu *cpu)
 {
     cpu->gemm_f32 = tsr_gemm_f32_pick(cpu->isa);
     cpu->attention_score_f32 = tsr_attention_score_f32_pick(cpu->isa);
-    snprintf(cpu->kernels, sizeof cpu->kernels, "%s\n%s", cpu->gemm_f32->name, cpu->attention_score_f32->name);
+    cpu->elementwise_f32 = tsr_elementwise_f32_pick(cpu->isa);
+    cpu->row_f32 = tsr_row_f32_pick(cpu->isa);
+    snprintf(cpu->kernels, sizeof cpu->kernels, "%s\n%s\n%s\n%s", cpu->gemm_f32->name,
+             cpu->attention_score_f32->name, cpu->elementwise_f32->name, cpu->row_f32->name);
 }
 
 static void close_cpu(void *state)
@@ -63,4 +66,27 @@ const tsr_backend tsr_backend_cpu = {
     .attention_unfused_fwd_workspace = cpu_attention_unfused_fwd_workspace,
     .attention_unfused_bwd = cpu_attention_unfused_bwd,
     .attention_unfused_bwd_workspace = cpu_attention_unfused_bwd_workspace,
+    .softmax_fwd = cpu_softmax_fwd,
+    .softmax_bwd = cpu_softmax_bwd,
+    .norm_fwd = cpu_norm_fwd,
+    .norm_bwd = cpu_norm_bwd,
+    .norm_bwd_workspace = cpu_norm_bwd_workspace,
+    .rope_table = cpu_rope_table,
+    .rope = cpu_rope,
+    .embedding_fwd = cpu_embedding_fwd,
+    .embedding_bwd = cpu_embedding_bwd,
+    .activation_fwd = cpu_activation_fwd,
+    .activation_bwd = cpu_activation_bwd,
+    .swiglu_fwd = cpu_swiglu_fwd,
+    .swiglu_bwd = cpu_swiglu_bwd,
+    .copy = cpu_copy,
+    .fill = cpu_fill,
+    .add = cpu_add,
+    .sum = cpu_sum,
+    .sum_workspace = cpu_sum_workspace,
+    .sum_rows = cpu_sum_rows,
+    .sum_rows_workspace = cpu_sum_rows_workspace,
+    .dropout_add = cpu_dropout_add,
+    .kv_append = cpu_kv_append,
+    .adamw = cpu_adamw,
 };

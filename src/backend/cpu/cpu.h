@@ -10,7 +10,9 @@
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/kernel/attention_score_f32.h"
+#include "backend/cpu/kernel/elementwise_f32.h"
 #include "backend/cpu/kernel/gemm_f32.h"
+#include "backend/cpu/kernel/row_f32.h"
 #include "base/threads.h"
 
 typedef struct tsr_cpu {
@@ -18,6 +20,8 @@ typedef struct tsr_cpu {
     tsr_isa isa;
     const tsr_gemm_f32_kernel *gemm_f32;
     const tsr_attention_score_f32_kernel *attention_score_f32;
+    const tsr_elementwise_f32_kernel *elementwise_f32;
+    const tsr_row_f32_kernel *row_f32;
     char kernels[512]; /* a line a family, for tsr_context_kernels */
 } tsr_cpu;
 

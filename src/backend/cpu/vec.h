@@ -179,6 +179,22 @@ TSR_INLINE void u16_from_vu32(uint16_t *p, vu32 v)
 
 #endif
 
+/*
+ * The same with all VL lanes where n is VL or more: a loop's body, written once as an inline function, serves
+ * whole vectors (n the constant VL) and the tail.
+ */
+TSR_INLINE vf32 vf32_load_up_to(const float *p, int64_t n)
+{
+    return n >= VL ? vf32_load(p) : vf32_load_n(p, n);
+}
+TSR_INLINE void vf32_store_up_to(float *p, vf32 v, int64_t n)
+{
+    if (n >= VL)
+        vf32_store(p, v);
+    else
+        vf32_store_n(p, v, n);
+}
+
 /* vf32_max(a, b), vf32_min(a, b): b where either is NaN, as the x86 instructions have it. */
 
 /* The high word of the 64-bit product of each lane with b. */
