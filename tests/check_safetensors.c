@@ -391,11 +391,9 @@ static void refuse_index(const char *words, tsr_status status, const char *weigh
     const char *folder = kit_path("shards");
     mkdir(folder, 0700);
     for (int i = 0; i < 2; i++) {
-        char name[32], text[100];
-        unsigned char content[120];
-        const uint64_t n = (uint64_t)snprintf(text, sizeof text, header, 'a' + i);
-        memcpy(content, &n, 8);
-        memcpy(content + 8, text, n);
+        char name[32], content[120];
+        const size_t n = (size_t)snprintf(content + 8, sizeof content - 8, header, 'a' + i);
+        for (int byte = 0; byte < 8; byte++) content[byte] = (char)((uint64_t)n >> (8 * byte));
         memset(content + 8 + n, 1, 4);
         snprintf(name, sizeof name, "s%d.safetensors", i);
         kit_write_file(kit_path_in(folder, name), content, 8 + n + 4);
