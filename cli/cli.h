@@ -18,7 +18,9 @@ typedef struct cli_command {
 
 int command_attention(int argc, char **argv);
 int command_gemm(int argc, char **argv);
+int command_generate(int argc, char **argv);
 int command_info(int argc, char **argv);
+int command_train(int argc, char **argv);
 
 /* --backend, --threads and --json, the same for every command. */
 typedef struct common_options {

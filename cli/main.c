@@ -8,7 +8,9 @@
 static const cli_command commands[] = {
     {"attention", "attention forward and backward on NumPy files", command_attention},
     {"gemm", "matrix products on NumPy files", command_gemm},
+    {"generate", "let a model go on with a text", command_generate},
     {"info", "what this machine's backends and kernels are, or what is in a model", command_info},
+    {"train", "let a model learn from text", command_train},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -16,6 +16,6 @@ else
 fi
 
 mkdir -p "$directory"
-"$program" train --data "$text" --out "$directory/model" --minutes "$minutes" --plot "$directory/loss.svg"
+"$program" train --data "$text" --out "$directory/model" --minutes "$minutes" --overwrite --plot "$directory/loss.svg"
 echo >&2
 "$program" generate "$directory/model" -p "$prompt" -n 200

@@ -1,0 +1,10 @@
+/* cli/loss_plot.h - the loss curve of a run as an SVG picture */
+#ifndef TSR_CLI_LOSS_PLOT_H
+#define TSR_CLI_LOSS_PLOT_H
+
+#include "train/trainer.h"
+
+/* Bits per byte held out, and the training loss, over steps. Replaces the file, whole. */
+tsr_status plot_loss(const char *path, const tsr_train_point *history, int64_t n);
+
+#endif
