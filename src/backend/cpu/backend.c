@@ -87,6 +87,10 @@ const tsr_backend tsr_backend_cpu = {
     .sum_rows = cpu_sum_rows,
     .sum_rows_workspace = cpu_sum_rows_workspace,
     .dropout_add = cpu_dropout_add,
+    .linear_cross_entropy_fwd = cpu_linear_cross_entropy_fwd,
+    .linear_cross_entropy_fwd_workspace = cpu_linear_cross_entropy_fwd_workspace,
+    .linear_cross_entropy_bwd = cpu_linear_cross_entropy_bwd,
+    .linear_cross_entropy_bwd_workspace = cpu_linear_cross_entropy_bwd_workspace,
     .kv_append = cpu_kv_append,
     .adamw = cpu_adamw,
 };
