@@ -48,7 +48,8 @@ static inline ref_attention_head ref_head_of(const tsr_attention_fwd_args *args,
     }
     if (args->seqlens_q.data != NULL) x.lq = tsr_index_at(&args->seqlens_q, b);
     if (args->seqlens_k.data != NULL) x.lk = tsr_index_at(&args->seqlens_k, b);
-    const int64_t h_kv = h / (args->hq / args->hkv);
+    const int64_t h_kv = args->hq > 0 ? h / (args->hq / args->hkv)
+                                      : h; /* k may have heads where q has none */
     x.q = ref_rows_of(&args->q, x.batch, h, x.q_row);
     x.k = ref_rows_of(&args->k, x.batch, h_kv, x.k_row);
     x.v = ref_rows_of(&args->v, x.batch, h_kv, x.k_row);
