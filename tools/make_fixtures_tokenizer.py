@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/tokenizer: small tokenizers of the styles in use, and the ids that the
-`tokenizers` library gives for a list of texts. Run it with `pip install tokenizers` in a virtual
-environment; tests/check_tokenizer.c reads the results.
+"""Writes tests/fixtures/tokenizer: small tokenizers of the styles in use, and the ids that the
+`tokenizers` library gives for a list of texts, which tests/check_tokenizer.c reads; and the corpus of
+tests/fuzz_tokenizer.c.
 
-    tools/make_fixtures_tokenizer.py [FOLDER]
+    python3 -m venv venv && venv/bin/pip install tokenizers==0.23.3
+    venv/bin/python tools/make_fixtures_tokenizer.py
 """
 import json
 import pathlib
-import sys
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
@@ -85,18 +85,42 @@ STYLES = {
 }
 
 
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def shortened(document):
+    """The same tokenizer with its alphabet and eight merges: mutations then meet the rest of it more often."""
+    model = document["model"]
+    merges = model["merges"][:8]
+    made = {pair if isinstance(pair, str) else " ".join(pair) for pair in merges}
+    keep = {pair.replace(" ", "") for pair in made} | set(ALPHABET)
+    keep |= {token["content"] for token in document["added_tokens"]} & set(model["vocab"])
+    ids = {key: i for i, key in enumerate(sorted(keep, key=model["vocab"].get))}
+    added = [token["content"] for token in document["added_tokens"]]
+    places = {key: ids.get(key, len(ids) + i) for i, key in enumerate(added)}
+    text = json.dumps({**document, "model": None, "added_tokens": None})
+    for token in document["added_tokens"]:
+        text = text.replace(f'"ids": [{token["id"]}]', f'"ids": [{places[token["content"]]}]')
+        token["id"] = places[token["content"]]
+    return {**json.loads(text), "added_tokens": document["added_tokens"],
+            "model": {**model, "vocab": ids, "merges": merges}}
+
+
 def main():
-    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else
-                          pathlib.Path(__file__).parent.parent / "tests/fixtures/tokenizer")
-    folder.mkdir(parents=True, exist_ok=True)
+    tests = pathlib.Path(__file__).resolve().parent.parent / "tests"
     for name, t in STYLES.items():
         document = json.loads(t.to_str())
         if name == "gpt2":  # the older spelling of merges
             document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]
-        cases = [{"text": text, "ids": t.encode(text).ids} for text in TEXTS]
-        for suffix, content in (("", document), ("_cases", cases)):
-            text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-            (folder / f"{name}{suffix}.json").write_text(text + "\n", encoding="utf-8")
+        write(tests / "fixtures/tokenizer" / f"{name}.json", document)
+        write(tests / "fixtures/tokenizer" / f"{name}_cases.json",
+              [{"text": text, "ids": t.encode(text).ids} for text in TEXTS])
+        write(tests / "corpus/tokenizer" / f"{name}.json", shortened(document))
+    for name, pattern in {"llama3": LLAMA3, "cl100k": CL100K, "empty": r"a*|(?=b)", "lines": r"^[^\s]+$|(?<!x)\z"}.items():
+        text = pattern.encode() + b"\n" + "".join(TEXTS[3:9]).encode() + b" \xff\xc3 aab\xe4\xbd"
+        (tests / "corpus/tokenizer" / f"pattern_{name}.txt").write_bytes(text)
 
 
 main()
