@@ -169,3 +169,24 @@ tsr_status kit_llama_loss(const kit_llama *m, tsr_tape *tape, const tsr_tensor *
     tsr_tape_release(tape, hidden);
     return TSR_OK;
 }
+
+static size_t lines(int64_t n, size_t nbytes) { return ((size_t)n * nbytes + 63) / 64 * 64; }
+
+size_t kit_llama_saved_nbytes(const kit_llama_sizes *s, int64_t n)
+{
+    const size_t e = tsr_dtype_nbytes(s->dtype), w = s->dtype == TSR_F64 ? 8 : 4;
+    const size_t block = 4 * lines(n * s->dim, e) + 2 * lines(n * s->n_heads * s->head_dim, e) +
+                         2 * lines(n * s->n_kv_heads * s->head_dim, e) + 3 * lines(n * s->feed_forward, e) +
+                         2 * lines(n, w) + lines(n * s->n_heads, w);
+    const size_t end = 2 * lines(n * s->dim, e) + 2 * lines(n, w) + lines(1, w);
+    return (size_t)s->n_layers * block + end;
+}
+
+size_t kit_llama_peak_nbytes(const kit_llama_sizes *s, int64_t n)
+{
+    const size_t e = tsr_dtype_nbytes(s->dtype), w = s->dtype == TSR_F64 ? 8 : 4;
+    const size_t saved = kit_llama_saved_nbytes(s, n), row = lines(n * s->dim, e);
+    const size_t at_loss = saved + row + lines(1, w);
+    const size_t at_gated = saved - 2 * row - 2 * lines(n, w) + row + lines(n * s->feed_forward, e);
+    return at_loss > at_gated ? at_loss : at_gated;
+}

@@ -51,4 +51,19 @@ tsr_status kit_llama_hidden(const kit_llama *m, tsr_tape *tape, const tsr_tensor
 tsr_status kit_llama_loss(const kit_llama *m, tsr_tape *tape, const tsr_tensor *ids,
                           const tsr_tensor *targets, tsr_var *loss);
 
+/*
+ * What a step of n = B * L rows must keep between forward and backward, every piece rounded up to 64 bytes:
+ *     a block      x, norm, q, k, v, out, h, norm, gate, up, gated; rstd twice, lse of every head
+ *     the end      x, norm, rstd; lse; the loss
+ * The embedding keeps nothing, rope turns q and k where they lie, a residual sum lies where its branch lay.
+ */
+size_t kit_llama_saved_nbytes(const kit_llama_sizes *s, int64_t n);
+
+/*
+ * The most at once, early in the backward: either the gradients of the last norm's result and of the loss
+ * beside all that; or, with x, norm and statistics of the end read and gone, the gradients of the last
+ * block's result and of its gated product. Later gradients fit into what has been read by then.
+ */
+size_t kit_llama_peak_nbytes(const kit_llama_sizes *s, int64_t n);
+
 #endif
