@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kit/fenced.h"
 #include "kit/llama.h"
 #include "kit/tensor.h"
 #include "tessera/rope.h"
@@ -19,6 +20,22 @@ static int set_up(void **state)
 {
     (void)state;
     KIT_OK(tsr_context_create(&(tsr_context_options){.backend = "reference"}, &ctx));
+    KIT_OK(tsr_tape_create(ctx, &tape));
+    return 0;
+}
+
+static int set_up_cpu(void **state)
+{
+    (void)state;
+    KIT_OK(tsr_context_create(&(tsr_context_options){.backend = "cpu", .n_threads = 3}, &ctx));
+    KIT_OK(tsr_tape_create(ctx, &tape));
+    return 0;
+}
+
+static int set_up_fenced(void **state)
+{
+    (void)state;
+    ctx = kit_fenced();
     KIT_OK(tsr_tape_create(ctx, &tape));
     return 0;
 }
@@ -302,6 +319,29 @@ static void test_cache_gives_the_full_forward(void **state)
     kit_llama_free(&m);
 }
 
+/* A sequence alone and in a batch: the same bits. */
+static void test_rows_do_not_see_their_batch(void **state)
+{
+    (void)state;
+    kit_llama m;
+    int32_t ids[SEQUENCES * 7];
+    double alone[7 * 16];
+    tsr_var hidden;
+    tsr_tensor value;
+    kit_llama_make(&m, ctx, &small, 0);
+    for (int i = 0; i < SEQUENCES * 7; i++) ids[i] = (int32_t)kit_between(0, small.vocabulary - 1);
+    const tsr_tensor t = kit_device_i32(ctx, ids, 2, (const int64_t[]){SEQUENCES, 7});
+    KIT_OK(kit_llama_hidden(&m, tape, &t, NULL, &hidden));
+    KIT_OK(tsr_tape_value(tape, hidden, &value));
+    for (int64_t b = 0; b < SEQUENCES; b++) {
+        full_forward(&m, ids + 7 * b, 7, alone);
+        for (int64_t i = 0; i < 7 * small.dim; i++)
+            assert_true(kit_device_get(ctx, &value, b * 7 * small.dim + i) == alone[i]);
+    }
+    KIT_OK(tsr_free(ctx, t.data));
+    kit_llama_free(&m);
+}
+
 /* ---- memory ---- */
 
 /* Exactly what kit/llama.h says, and nothing is allocated once two steps have been seen. */
@@ -325,6 +365,7 @@ static void check_memory(tsr_dtype dtype, int64_t feed_forward)
         if (i == 1) n_allocations = tsr_tape_memory_use(tape).n_allocations;
     }
     assert_int_equal(tsr_tape_memory_use(tape).n_allocations, n_allocations);
+    KIT_OK(tsr_synchronise(ctx));
     KIT_OK(tsr_free(ctx, ids.data));
     kit_llama_free(&m);
 }
@@ -453,6 +494,11 @@ static void test_no_gradient_through_a_cache(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+/* The same on other backends. */
+#define ON(backend, name)                                                                                    \
+    {                                                                                                        \
+#name " on " #backend, name, set_up_##backend, tear_down, NULL                                       \
+    }
 
 int main(void)
 {
@@ -461,8 +507,14 @@ int main(void)
         TEST(test_cross_attention),
         TEST(test_feed_forward),
         TEST(test_cache_gives_the_full_forward),
+        ON(cpu, test_cache_gives_the_full_forward),
+        ON(fenced, test_cache_gives_the_full_forward),
+        ON(cpu, test_rows_do_not_see_their_batch),
         TEST(test_memory_of_a_step),
+        ON(cpu, test_memory_of_a_step),
+        ON(fenced, test_memory_of_a_step),
         TEST(test_bf16_follows_f32),
+        ON(cpu, test_bf16_follows_f32),
         TEST(test_layers_are_checked),
         TEST(test_cache_is_checked),
         TEST(test_no_gradient_through_a_cache),
