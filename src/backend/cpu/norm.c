@@ -24,17 +24,37 @@ typedef struct fwd_job {
     const tsr_norm_fwd_args *args;
 } fwd_job;
 
-/* The mean of x, or of (x - centre)^2. */
-static double mean_of(const tsr_cpu *cpu, const cpu_row *x, int64_t n, bool squares, float centre)
+/* The mean of x - centre, or of its square. */
+static double mean_of(const tsr_cpu *cpu, const cpu_row *x, int64_t n, float centre, bool squares)
 {
+    const tsr_row_f32_kernel *kernel = cpu->row_f32;
     float scratch[CPU_CHUNK];
     double sum = 0;
     for (int64_t at = 0; at < n; at += CPU_CHUNK) {
         const int64_t m = cpu_min(n - at, CPU_CHUNK);
         const float *v = cpu_read(cpu, x, at, m, scratch);
-        sum += squares ? cpu->row_f32->sum_squares(m, v, centre) : cpu->row_f32->sum(m, v);
+        sum += squares ? kernel->sum_squares(m, v, centre) : kernel->sum(m, v, centre);
     }
     return sum / (double)n;
+}
+
+/*
+ * The mean is found twice, the second time of what is left: a row far from 0, or one that hardly varies, then
+ * keeps its variance and its sign.
+ */
+static tsr_norm_row statistics_of(const tsr_cpu *cpu, const cpu_row *x, int64_t n, float eps, bool centred)
+{
+    tsr_norm_row r = {0};
+    double rest = 0;
+    if (centred) {
+        r.mean = (float)mean_of(cpu, x, n, 0, false);
+        rest = mean_of(cpu, x, n, r.mean, false);
+    }
+    const double variance = mean_of(cpu, x, n, r.mean, true) - rest * rest;
+    const double rstd = 1 / sqrt((variance < 0 ? 0 : variance) + eps);
+    r.rstd = (float)rstd;
+    r.offset = (float)(-rest * rstd);
+    return r;
 }
 
 static void fwd_row(void *arg, int64_t row)
@@ -47,9 +67,7 @@ static void fwd_row(void *arg, int64_t row)
     const cpu_row weight = cpu_row_of(&a->weight, 0), bias = cpu_row_of(&a->bias, 0);
     float x_f32[CPU_CHUNK], weight_f32[CPU_CHUNK], bias_f32[CPU_CHUNK], y_f32[CPU_CHUNK];
 
-    tsr_norm_row r = {0};
-    if (a->centred) r.mean = (float)mean_of(cpu, &x, n, false, 0);
-    r.rstd = (float)(1 / sqrt(mean_of(cpu, &x, n, true, r.mean) + a->eps));
+    const tsr_norm_row r = statistics_of(cpu, &x, n, a->eps, a->centred);
     for (int64_t at = 0; at < n; at += CPU_CHUNK) {
         const int64_t m = cpu_min(n - at, CPU_CHUNK);
         const float *b = bias.data == NULL ? NULL : cpu_read(cpu, &bias, at, m, bias_f32);

@@ -26,7 +26,7 @@ static void sum_span(void *arg, int64_t item, const cpu_row *x, int64_t n)
     for (int64_t at = 0; at < n; at += CPU_CHUNK) {
         const int64_t m = cpu_min(n - at, CPU_CHUNK);
         const float *v = cpu_read(job->cpu, x, at, m, scratch);
-        sum += job->squares ? kernel->sum_squares(m, v, 0) : kernel->sum(m, v);
+        sum += job->squares ? kernel->sum_squares(m, v, 0) : kernel->sum(m, v, 0);
     }
     job->partial[item] += sum;
 }

@@ -93,7 +93,7 @@ TSR_INLINE vf32 gelu_tanh_slope(vf32 x)
 {
     const vf32 s = vf32_sigmoid(1.59576912f * x * (1 + 0.044715f * x * x));
     const vf32 square = vf32_min(vf32_splat(GELU_TANH_CLAMP), x * x);
-    return s + x * (s * (1 - s)) * (1.59576912f + 0.214070956f * square);
+    return s + x * (s * (1 - s)) * (1.59576912f + 0.214064449f * square);
 }
 
 TSR_INLINE vf32 silu(vf32 x) { return x * vf32_sigmoid(x); }

@@ -37,13 +37,16 @@ TSR_INLINE float sum_terms(term f, int64_t n, const float *x, const float *y, fl
     return vf32_sum(fold(s));
 }
 
-TSR_INLINE vf32 itself(vf32 x, vf32 y, float c) { return (void)y, (void)c, x; }
+TSR_INLINE vf32 itself(vf32 x, vf32 y, float c) { return (void)y, x - c; }
 TSR_INLINE vf32 square(vf32 x, vf32 y, float c) { return (void)y, (x - c) * (x - c); }
 TSR_INLINE vf32 product(vf32 x, vf32 y, float c) { return (void)c, x * y; }
 TSR_INLINE vf32 exponential(vf32 x, vf32 y, float c) { return (void)y, vf32_exp(x - c); }
 
-static float sum(int64_t n, const float *x) { return sum_terms(itself, n, x, x, 0); }
-static float sum_squares(int64_t n, const float *x, float mean) { return sum_terms(square, n, x, x, mean); }
+static float sum(int64_t n, const float *x, float centre) { return sum_terms(itself, n, x, x, centre); }
+static float sum_squares(int64_t n, const float *x, float centre)
+{
+    return sum_terms(square, n, x, x, centre);
+}
 static float dot(int64_t n, const float *a, const float *b) { return sum_terms(product, n, a, b, 0); }
 static float exp_sum(int64_t n, const float *x, float max) { return sum_terms(exponential, n, x, x, max); }
 
@@ -92,7 +95,7 @@ static void softmax_bwd(int64_t n, const float *y, const float *dy, float dot_y_
 
 TSR_INLINE vf32 normalised(const tsr_norm_row *row, const float *x, int64_t left)
 {
-    return (vf32_load_up_to(x, left) - row->mean) * row->rstd;
+    return (vf32_load_up_to(x, left) - row->mean) * row->rstd + row->offset;
 }
 
 TSR_INLINE void norm_fwd_at(const tsr_norm_row *row, const float *x, const float *weight, const float *bias,

@@ -12,9 +12,10 @@
 
 #include "backend/cpu/isa.h"
 
-/* What a norm has found out about a row: x' = (x - mean) * rstd. */
+/* What a norm has found out about a row: x' = (x - mean) * rstd + offset. */
 typedef struct tsr_norm_row {
     float mean, rstd;
+    float offset;          /* what the rounding of mean cost, times -rstd */
     float mean_g, mean_gx; /* backward: means of g = dy * weight and of g * x' */
 } tsr_norm_row;
 
@@ -22,9 +23,9 @@ typedef struct tsr_row_f32_kernel {
     const char *name;
     tsr_isa isa;
 
-    float (*max)(int64_t n, const float *x); /* -Inf for n = 0; NaN is passed over */
-    float (*sum)(int64_t n, const float *x);
-    float (*sum_squares)(int64_t n, const float *x, float mean); /* of x - mean */
+    float (*max)(int64_t n, const float *x);               /* -Inf for n = 0; NaN is passed over */
+    float (*sum)(int64_t n, const float *x, float centre); /* of x - centre */
+    float (*sum_squares)(int64_t n, const float *x, float centre);
     float (*dot)(int64_t n, const float *a, const float *b);
     void (*accumulate)(int64_t n, const float *x, float *sums); /* sums += x */
 
