@@ -27,7 +27,14 @@
 #define TSR_QUOTE(x)     TSR_QUOTE_(x)
 #define TSR_SET_NAME     TSR_QUOTE(TSR_SET)
 #define TSR_INLINE       static inline __attribute__((always_inline, unused))
-#define UNROLL           _Pragma("GCC unroll 32")
+
+/* In the plain-C form of wide sets registers do not matter, and unrolling would take the compiler a minute.
+ */
+#if TSR_LANES > 4 && !defined(__AVX2__)
+#define UNROLL
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
 
 #define TSR_ISA_OF_portable TSR_ISA_PORTABLE
 #define TSR_ISA_OF_avx2     TSR_ISA_AVX2
@@ -270,9 +277,11 @@ TSR_INLINE void vf32_transpose(vf32 v[TSR_LANES])
         v[c + 4] = (vf32)_mm256_permute2f128_ps(u[c], u[4 + c], 0x31);
     }
 #else
-    float t[VL][VL];
-    UNROLL for (int i = 0; i < VL; i++) vf32_store(t[i], v[i]);
-    UNROLL for (int i = 0; i < VL; i++) UNROLL for (int j = 0; j < VL; j++) v[i][j] = t[j][i];
+    float t[VL][VL], u[VL][VL];
+    memcpy(t, v, sizeof t);
+    for (int i = 0; i < VL; i++)
+        for (int j = 0; j < VL; j++) u[i][j] = t[j][i];
+    memcpy(v, u, sizeof u);
 #endif
 }
 
