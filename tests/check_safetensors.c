@@ -201,15 +201,14 @@ static void test_full_disk_keeps_the_old_file(void **state)
     assert_int_not_equal(access(kit_path("full.safetensors.tessera-tmp"), F_OK), 0);
 }
 
-/* A file in memory of its exact size, at any alignment of the elements: `lie` is added to the stated length
- * of the header. */
+/* A file in memory of its exact size; `lie` is added to the stated length of the header. */
 static tsr_status parse(const char *header, size_t element_nbytes, int64_t lie)
 {
     const uint64_t n = strlen(header), stated = n + (uint64_t)lie;
     unsigned char *data = calloc(1, 8 + n + element_nbytes);
     assert_non_null(data);
     memcpy(data, &stated, 8);
-    memcpy(data + 8, header, n);
+    for (uint64_t i = 0; i < n; i++) data[8 + i] = (unsigned char)header[i];
     tsr_safetensors *st = NULL;
     const tsr_status status = tsr_safetensors_parse("x", data, 8 + n + element_nbytes, &st);
     assert_true((st != NULL) == (status == TSR_OK));
