@@ -69,6 +69,36 @@ static void test_every_tile_edge(void **state)
     }
 }
 
+/* A row has the same bits in every tile: alone or with others, with all columns or some. */
+static void test_no_bit_depends_on_the_tile(void **state)
+{
+    (void)state;
+    for (int i = 0; tsr_gemm_f32_kernels[i] != NULL; i++) {
+        const tsr_gemm_f32_kernel *kernel = tsr_gemm_f32_kernels[i];
+        if (tsr_isa_missing(kernel->isa) != NULL) continue;
+        const int64_t mr = kernel->mr, nr = kernel->nr, k = 21;
+        const tsr_tensor a = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, mr, k));
+        const tsr_tensor b = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, k, nr));
+        const tsr_tensor before = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, mr, nr));
+        tsr_gemm_f32_tile tile = {.k = k, .a = a.data, .a_row = k, .a_k = 1, .b = b.data, .b_row = nr};
+        tile.c_row = nr, tile.alpha = 0.3f, tile.beta = 1;
+        const tsr_tensor whole = kit_copy(&before, TSR_F32, KIT_ROWS);
+        tile.c = whole.data;
+        kernel->run(&tile, mr, nr);
+        for (int64_t m = 1; m <= mr; m++)
+            for (int64_t n = 1; n <= nr; n++) {
+                const tsr_tensor c = kit_copy(&before, TSR_F32, KIT_ROWS);
+                tile.c = c.data;
+                kernel->run(&tile, m, n);
+                tsr_tensor part = tsr_tensor_slice(&c, 0, 0, m), expected = tsr_tensor_slice(&whole, 0, 0, m);
+                part = tsr_tensor_slice(&part, 1, 0, n), expected = tsr_tensor_slice(&expected, 1, 0, n);
+                if (!kit_same_bits(&part, &expected))
+                    kit_fail("%s: m %lld n %lld has other bits", kernel->name, (long long)m, (long long)n);
+            }
+        kit_free_all();
+    }
+}
+
 /* Wrong twins, each with a mistake that a real kernel might have: the check above must see it. */
 static const tsr_gemm_f32_kernel *twin_of;
 static void twin_without_tail(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
@@ -327,6 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_tile_edge),
+        cmocka_unit_test(test_no_bit_depends_on_the_tile),
         cmocka_unit_test(test_wrong_twins_are_rejected),
         cmocka_unit_test(test_products_match_reference),
         cmocka_unit_test(test_batches_match_reference),

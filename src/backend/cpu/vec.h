@@ -335,6 +335,23 @@ TSR_INLINE void vf32_store_as_n(void *p, tsr_dtype dtype, int64_t i, vf32 v, int
     memcpy((uint16_t *)p + i, t, (size_t)n * sizeof *t);
 }
 
+/*
+ * v, rounded as it stands. Of two products that are added, the compiler rounds one and contracts the other,
+ * and may choose otherwise in the next copy of a loop; this says which one is rounded.
+ */
+TSR_INLINE vf32 vf32_rounded(vf32 v)
+{
+#if (TSR_LANES == 16 && defined(__AVX512F__)) || (TSR_LANES == 8 && defined(__AVX2__)) ||                    \
+    (TSR_LANES == 4 && defined(__SSE2__))
+    __asm__("" : "+x"(v));
+#elif TSR_LANES == 4 && defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#else
+    __asm__("" : "+m"(v));
+#endif
+    return v;
+}
+
 /* Sum and maximum of all lanes, always in this order: halves are folded together until one is left. */
 
 TSR_INLINE float vf32_sum(vf32 v)

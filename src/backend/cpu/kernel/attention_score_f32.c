@@ -212,8 +212,10 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool 
         vf32 ds = p * (g - delta);
         if (!plain || edge) ds = vf32_select(shown, ds, vf32_splat(0));
         vf32_store(s + c, dropped);
-        if (dbias != dp) vf32_store(dp + c, plain ? ds : ds * (1 - tanh * tanh));
         if (dbias != NULL) vf32_store(dbias + c, ds);
+        if (dbias == dp) continue;
+        if (!plain && f->cap != 0) ds = vf32_select(shown, ds * (1 - tanh * tanh), vf32_splat(0));
+        vf32_store(dp + c, ds);
     }
 }
 
@@ -223,7 +225,7 @@ static void backward(const tsr_attention_rows *t, int64_t width, const float *ls
     const bool plain = is_plain(t->features);
     for (int64_t r = 0; r < t->n_rows; r++) {
         columns seen = visible(t, t->row + r);
-        if (lse[r] == never) seen.hi = seen.lo;
+        if (lse[r] == never) seen = (columns){t->begin, t->begin};
         float *db = dbias == NULL ? NULL : dbias + r * dp_stride;
         if (plain && dbias == NULL)
             backward_row(t, r, true, seen, lse[r], delta[r], dp + r * dp_stride, NULL);

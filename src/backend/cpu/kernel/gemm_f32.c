@@ -47,7 +47,7 @@ TSR_INLINE void run_rows(const tsr_gemm_f32_tile *t, const int rows, int64_t n)
         UNROLL for (int j = 0; j < NV; j++)
         {
             const int64_t left = n - j * VL;
-            vf32 v = acc[i][j] * alpha;
+            vf32 v = vf32_rounded(acc[i][j] * alpha);
             if (left >= VL) {
                 if (beta != 0) v += vf32_load(c + j * VL) * beta;
                 vf32_store(c + j * VL, v);
