@@ -57,7 +57,7 @@ tsr_gemm_args unfused_scores(const attention_unfused *u)
     const float alpha = attention_features_of(&plain, &s, 0).alpha;
     return unfused_product(u, a->hq, a->lq, a->lk, a->d, alpha,
                            (unfused_matrix){u->q, a->lq * a->d, a->d, 1, 1},
-                           (unfused_matrix){u->k, a->lk * a->d, 1, a->d, a->hkv > 0 ? a->hq / a->hkv : 1},
+                           (unfused_matrix){u->k, a->lk * a->d, 1, a->d, a->hq > 0 ? a->hq / a->hkv : 1},
                            (unfused_matrix){u->s, a->lq * u->s_stride, u->s_stride, 1, 1});
 }
 
@@ -156,7 +156,7 @@ static tsr_gemm_args lay_out(attention_unfused *u, const tsr_cpu *cpu, const tsr
     const tsr_gemm_args scores = unfused_scores(u);
     const tsr_gemm_args values = unfused_product(
         u, a->hq, a->lq, a->dv, a->lk, 1, (unfused_matrix){u->s, a->lq * u->s_stride, u->s_stride, 1, 1},
-        (unfused_matrix){u->v, a->lk * a->dv, a->dv, 1, a->hkv > 0 ? a->hq / a->hkv : 1},
+        (unfused_matrix){u->v, a->lk * a->dv, a->dv, 1, a->hq > 0 ? a->hq / a->hkv : 1},
         (unfused_matrix){out, a->lq * a->dv, a->dv, 1, 1});
     const size_t nbytes[2] = {cpu_gemm_workspace(cpu, &scores), cpu_gemm_workspace(cpu, &values)};
     u->gemm_workspace = tsr_arena_take(arena, 1, nbytes[0] > nbytes[1] ? nbytes[0] : nbytes[1]);

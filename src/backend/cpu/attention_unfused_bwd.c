@@ -27,12 +27,13 @@ static void plan_products(backward *w)
 {
     const attention_unfused *u = &w->u;
     const tsr_attention_fwd_args *a = u->a;
-    const int64_t group = a->hkv > 0 ? a->hq / a->hkv : 1, ld = u->s_stride, lq = a->lq, lk = a->lk;
+    const int64_t group = a->hkv > 0 ? a->hq / a->hkv : 0, ld = u->s_stride, lq = a->lq, lk = a->lk;
+    const int64_t shared_by = group > 0 ? group : 1; /* no query heads: dk and dv are sums over none */
     const unfused_matrix dp = {w->dp, lq * ld, ld, 1, 1};
     w->scores = unfused_scores(u);
     w->values = unfused_product(u, a->hq, lq, lk, a->dv, 1,
                                 (unfused_matrix){w->dout, lq * a->dv, a->dv, 1, 1},
-                                (unfused_matrix){u->v, lk * a->dv, 1, a->dv, group}, dp);
+                                (unfused_matrix){u->v, lk * a->dv, 1, a->dv, shared_by}, dp);
     w->to_dv = unfused_product(u, a->hkv, lk, a->dv, group * lq, 1,
                                (unfused_matrix){u->s, group * lq * ld, 1, ld, 1},
                                (unfused_matrix){w->dout, group * lq * a->dv, a->dv, 1, 1},
@@ -42,7 +43,7 @@ static void plan_products(backward *w)
                                (unfused_matrix){u->q, group * lq * a->d, a->d, 1, 1},
                                (unfused_matrix){w->dk, lk * a->d, a->d, 1, 1});
     w->to_dq = unfused_product(u, a->hq, lq, a->d, lk, a->scale, dp,
-                               (unfused_matrix){u->k, lk * a->d, a->d, 1, group},
+                               (unfused_matrix){u->k, lk * a->d, a->d, 1, shared_by},
                                (unfused_matrix){w->dq, lq * a->d, a->d, 1, 1});
 }
 
