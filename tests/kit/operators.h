@@ -39,6 +39,8 @@ typedef struct kit_operator {
     void (*build)(kit_call *call);
     tsr_status (*run)(tsr_context *ctx, const tsr_tensor *const *t, const tsr_workspace *ws);
     tsr_status (*query)(tsr_context *ctx, const tsr_tensor *const *t, size_t *out); /* NULL: none */
+    /* Fills inputs that follow from the others, such as what forward saved, by the reference. NULL: none */
+    void (*prepare)(const tsr_tensor *const *t);
 } kit_operator;
 
 /* Lists that end with a NULL name. */

@@ -1,13 +1,15 @@
 /* tests/kit/operators_attention.c - attention with all its options, padded and packed, fused and unfused */
+#include "kit/isa.h"
 #include "kit/operators.h"
 #include "kit/tensor.h"
 #include "tessera/attention.h"
 
-enum { B = 3, HQ = 4, HKV = 2, LQ = 5, LK = 7, D = 6, DV = 3 };
-enum { TOTAL_Q = 6, TOTAL_K = 9, MAX_LQ = 4, MAX_LK = 5 }; /* packed: starts 0 2 2 6 and 0 5 6 9 */
+enum { B = 3, HQ = 4, HKV = 2, LQ = 5, LK = 7, D = 6, DV = 8 };
+enum { TOTAL_Q = 10, TOTAL_K = 9, MAX_LQ = 11, MAX_LK = 5 }; /* packed: starts 0 2 2 10 and 0 5 6 9 */
 
-#define IN(name, ...)  kit_add(c, KIT_IN, name, kit_normal(KIT_NEW(TSR_F32, kit_any_input(), __VA_ARGS__)))
-#define OUT(name, ...) kit_add(c, KIT_OUT, name, KIT_NEW(TSR_F32, kit_any_output(), __VA_ARGS__))
+#define IN(name, ...)    kit_add(c, KIT_IN, name, kit_normal(KIT_NEW(TSR_F32, kit_any_input(), __VA_ARGS__)))
+#define SAVED(name, ...) kit_add(c, KIT_IN, name, kit_normal(KIT_NEW(TSR_F32, kit_any_output(), __VA_ARGS__)))
+#define OUT(name, ...)   kit_add(c, KIT_OUT, name, KIT_NEW(TSR_F32, kit_any_output(), __VA_ARGS__))
 
 /* Positions of arguments; the backward's follow the shared ones. */
 enum {
@@ -90,8 +92,8 @@ static void build_score_grads(kit_call *c, int64_t lq, int64_t lk)
 static void build_bwd(kit_call *c)
 {
     build_padded(c);
-    IN("out", B, HQ, LQ, DV);
-    IN("lse", B, HQ, LQ);
+    SAVED("out", B, HQ, LQ, DV);
+    SAVED("lse", B, HQ, LQ);
     IN("dout", B, HQ, LQ, DV);
     IN("dlse", B, HQ, LQ)->optional = true;
     OUT("dq", B, HQ, LQ, D)->optional = true;
@@ -103,8 +105,8 @@ static void build_bwd(kit_call *c)
 static void build_packed_bwd(kit_call *c)
 {
     build_packed(c);
-    IN("out", TOTAL_Q, HQ, DV);
-    IN("lse", HQ, TOTAL_Q);
+    SAVED("out", TOTAL_Q, HQ, DV);
+    SAVED("lse", HQ, TOTAL_Q);
     IN("dout", TOTAL_Q, HQ, DV);
     IN("dlse", HQ, TOTAL_Q)->optional = true;
     OUT("dq", TOTAL_Q, HQ, D)->optional = true;
@@ -136,6 +138,19 @@ static tsr_attention_grads grads_of(const tsr_tensor *const *t)
 {
     return (tsr_attention_grads){
         .dq = t[DQ], .dk = t[DK], .dv = t[DV_], .dbias = t[DBIAS], .dsinks = t[DSINKS]};
+}
+
+/* out and lse as forward leaves them; where it refuses, so will backward. */
+static void prepare_bwd(const tsr_tensor *const *t)
+{
+    const tsr_attention_options o = options_of(t, false);
+    (void)tsr_attention_fwd(kit_reference(), t[Q], t[K], t[V], t[O], t[LSE], &o, NULL);
+}
+
+static void prepare_packed_bwd(const tsr_tensor *const *t)
+{
+    const tsr_attention_options o = options_of(t, true);
+    (void)tsr_attention_fwd(kit_reference(), t[Q], t[K], t[V], t[O], t[LSE], &o, NULL);
 }
 
 /* One form's entries; `packed` is how its sequences lie. */
@@ -171,7 +186,8 @@ FORM(unfused_packed, attention_unfused, true)
 #define ENTRIES(form, id, prefix)                                                                            \
     {.name = form "_fwd", .build = build_##prefix##fwd, .run = id##_fwd, .query = id##_fwd_workspace},       \
     {                                                                                                        \
-        .name = form "_bwd", .build = build_##prefix##bwd, .run = id##_bwd, .query = id##_bwd_workspace      \
+        .name = form "_bwd", .build = build_##prefix##bwd, .run = id##_bwd, .query = id##_bwd_workspace,     \
+        .prepare = prepare_##prefix##bwd                                                                     \
     }
 const kit_operator kit_attention_operators[] = {
     ENTRIES("attention", fused, ),

@@ -188,6 +188,18 @@ tsr_tensor kit_copy(const tsr_tensor *t, tsr_dtype dtype, kit_layout layout)
     return r;
 }
 
+tsr_tensor kit_clone(const tsr_tensor *t)
+{
+    const region *from = region_of(t);
+    assert_non_null(from);
+    region *r = map_region(from->nbytes - 1, from->poison); /* a whole number of pages, less the one added */
+    assert_int_equal(r->nbytes, from->nbytes);
+    memcpy(r->usable, from->usable, r->nbytes);
+    tsr_tensor copy = *t;
+    copy.data = r->usable + ((char *)t->data - from->usable);
+    return copy;
+}
+
 tsr_tensor kit_f64(const tsr_tensor *t) { return kit_copy(t, TSR_F64, KIT_ROWS); }
 
 tsr_tensor kit_normal(tsr_tensor t)

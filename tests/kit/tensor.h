@@ -60,6 +60,9 @@ tsr_tensor kit_new_at(kit_place place, int64_t away, tsr_dtype dtype, kit_layout
 tsr_tensor kit_like(const tsr_tensor *t, tsr_dtype dtype, kit_layout layout);
 tsr_tensor kit_copy(const tsr_tensor *t, tsr_dtype dtype, kit_layout layout);
 
+/* The same bytes, gaps included, in the same layout at the same place between pages of their own. */
+tsr_tensor kit_clone(const tsr_tensor *t);
+
 /* The same values in double, row-major: what the reference takes. */
 tsr_tensor kit_f64(const tsr_tensor *t);
 
