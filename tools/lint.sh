@@ -117,10 +117,12 @@ public_symbols()
 # What is compiled for an instruction set must not be mistaken for the same code of another.
 per_set_symbols()
 {
-    local directory set
-    for directory in "$build"/src/CMakeFiles/kernels_*.dir; do
-        set=${directory##*/kernels_} set=${set%.dir}
-        find "$directory" -name '*.o' -exec nm --defined-only --extern-only {} + |
+    local objects object set
+    objects=$(grep -oE 'CMakeFiles/kernels_[^ "]*\.o' "$build/compile_commands.json" | sort -u)
+    [ -n "$objects" ] || echo "$build compiles no kernels"
+    for object in $objects; do
+        set=${object#CMakeFiles/kernels_} set=${set%%.dir*}
+        nm --defined-only --extern-only "$build/src/$object" |
             awk -v set="_$set" 'NF == 3 && substr($3, length($3) - length(set) + 1) != set {
                 print $3 ": a global of the " substr(set, 2) " objects, must end in " set }'
     done

@@ -14,14 +14,23 @@
 #include "tessera/context.h"
 
 /* Every operator, once: X(name) stands for tsr_<name>_args and the two entries below. */
-#define TSR_OPERATORS(X)                                                                                     \
-    X(gemm)                                                                                                  \
-    X(softmax_fwd)                                                                                           \
-    X(softmax_bwd)                                                                                           \
-    X(attention_fwd) X(attention_bwd) X(attention_unfused_fwd) X(attention_unfused_bwd) X(norm_fwd)          \
-        X(norm_bwd) X(rope_table) X(rope) X(embedding_fwd) X(embedding_bwd) X(activation_fwd)                \
-            X(activation_bwd) X(swiglu_fwd) X(swiglu_bwd) X(copy) X(fill) X(add) X(sum) X(sum_rows)          \
-                X(dropout_add) X(linear_cross_entropy_fwd) X(linear_cross_entropy_bwd) X(kv_append) X(adamw)
+/* clang-format off */
+#define TSR_OPERATORS(X)                                          \
+    X(gemm)                                                       \
+    X(softmax_fwd) X(softmax_bwd)                                 \
+    X(attention_fwd) X(attention_bwd)                             \
+    X(attention_unfused_fwd) X(attention_unfused_bwd)             \
+    X(norm_fwd) X(norm_bwd)                                       \
+    X(rope_table) X(rope)                                         \
+    X(embedding_fwd) X(embedding_bwd)                             \
+    X(activation_fwd) X(activation_bwd)                           \
+    X(swiglu_fwd) X(swiglu_bwd)                                   \
+    X(copy) X(fill) X(add) X(sum) X(sum_rows)                     \
+    X(dropout_add)                                                \
+    X(linear_cross_entropy_fwd) X(linear_cross_entropy_bwd)       \
+    X(kv_append)                                                  \
+    X(adamw)
+/* clang-format on */
 
 typedef struct tsr_backend {
     const char *name;

@@ -49,7 +49,7 @@ void tsr_ids_free(tsr_ids *ids);
 tsr_status tsr_tokenizer_load(const char *path, tsr_tokenizer **out);
 
 /* The text of a tokenizer.json; `name` is what messages call it. */
-tsr_status tsr_tokenizer_parse(const char *json, size_t n, const char *name, tsr_tokenizer **out);
+tsr_status tsr_tokenizer_parse(const char *text, size_t n, const char *name, tsr_tokenizer **out);
 
 /* Two ids that become one; a merge's place in the list is its rank. */
 typedef struct tsr_merge {
