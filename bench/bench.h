@@ -18,9 +18,8 @@ typedef struct bench bench; /* a context, its threads' peaks, where rows go */
 typedef struct bench_options {
     const char *backend;
     int32_t n_threads;
-    bool json;       /* one object a line on stdout instead of a table */
-    double scale;    /* of a row's time: 1 is about a second; tests use little */
-    const char *set; /* a named set of shapes, NULL = the default one */
+    bool json;    /* one object a line on stdout instead of a table */
+    double scale; /* of a row's time: 1 is about a second; tests use little */
 } bench_options;
 
 tsr_status bench_open(const bench_options *options, bench **out);
@@ -49,5 +48,7 @@ tsr_status bench_measure(bench *b, const bench_row *row);
 /* The benchmarks. TSR_ERR_ARGUMENT: no such set. */
 tsr_status bench_gemm(bench *b, const char *set);
 tsr_status bench_attention(bench *b, const char *set);
+/* data: the text that the steps learn from. */
+tsr_status bench_train(bench *b, const char *data);
 
 #endif

@@ -7,6 +7,7 @@
 
 static const cli_command commands[] = {
     {"attention", "attention forward and backward on NumPy files", command_attention},
+    {"bench", "this machine's peaks, and operators measured against them", command_bench},
     {"gemm", "matrix products on NumPy files", command_gemm},
     {"generate", "let a model go on with a text", command_generate},
     {"info", "what this machine's backends and kernels are, or what is in a model", command_info},
