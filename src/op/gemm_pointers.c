@@ -87,6 +87,10 @@ static tsr_status check_pair(const span *written, const span *other)
 {
     const tsr_tensor a = matrix_at(written->of, written->index), b = matrix_at(other->of, other->index);
     if (!tsr_tensor_overlap(&a, &b)) return TSR_OK;
+    if (written->of == other->of && written->index < other->index) {
+        const span *later = other; /* the message counts upwards */
+        other = written, written = later;
+    }
     return tsr_fail(TSR_ERR_OVERLAP, "%s[%lld] and %s[%lld] %s, must be apart", other->of->name,
                     (long long)other->index, written->of->name, (long long)written->index,
                     a.data == b.data ? "are equal" : "overlap");
