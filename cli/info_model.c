@@ -15,10 +15,10 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
-#include "format/config.h"
 #include "format/printable.h"
 #include "format/safetensors.h"
 #include "format/tokenizer.h"
+#include "model/weights.h"
 
 /* What was opened; config and tokenizer belong to folders only. */
 typedef struct model_files {
@@ -28,64 +28,19 @@ typedef struct model_files {
     tsr_safetensors *tensors;
 } model_files;
 
-static tsr_status expect(const model_files *m, const char *name, int64_t n0, int64_t n1)
-{
-    const int64_t shape[] = {n0, n1};
-    const tsr_stored *stored;
-    return tsr_safetensors_expect(m->tensors, name, n1 == 0 ? 1 : 2, shape, &stored);
-}
-
-static tsr_status expect_layer(const model_files *m, int64_t layer)
-{
-    const tsr_llama_config *c = &m->config;
-    const int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
-    const struct {
-        const char *name;
-        int64_t n0, n1; /* n1 = 0: a vector */
-    } parts[] = {
-        {"input_layernorm", c->hidden_size, 0},
-        {"self_attn.q_proj", q, c->hidden_size},
-        {"self_attn.k_proj", kv, c->hidden_size},
-        {"self_attn.v_proj", kv, c->hidden_size},
-        {"self_attn.o_proj", c->hidden_size, q},
-        {"post_attention_layernorm", c->hidden_size, 0},
-        {"mlp.gate_proj", c->intermediate_size, c->hidden_size},
-        {"mlp.up_proj", c->intermediate_size, c->hidden_size},
-        {"mlp.down_proj", c->hidden_size, c->intermediate_size},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char name[128];
-        snprintf(name, sizeof name, "model.layers.%" PRId64 ".%s.weight", layer, parts[i].name);
-        TSR_TRY(expect(m, name, parts[i].n0, parts[i].n1));
-    }
-    return TSR_OK;
-}
-
-static tsr_status check_model(const model_files *m)
-{
-    const tsr_llama_config *c = &m->config;
-    TSR_TRY(expect(m, "model.embed_tokens.weight", c->vocab_size, c->hidden_size));
-    for (int64_t i = 0; i < c->num_hidden_layers; i++) TSR_TRY(expect_layer(m, i));
-    TSR_TRY(expect(m, "model.norm.weight", c->hidden_size, 0));
-    if (!c->tie_word_embeddings) TSR_TRY(expect(m, "lm_head.weight", c->vocab_size, c->hidden_size));
-    if (m->vocab_size > c->vocab_size)
-        return tsr_fail(TSR_ERR_FORMAT, "tokenizer.json has %d tokens, config.json's vocab_size is %" PRId64,
-                        (int)m->vocab_size, c->vocab_size);
-    return TSR_OK;
-}
-
 static tsr_status open_folder(const char *path, model_files *m)
 {
-    char config[4096];
-    if (snprintf(config, sizeof config, "%s/config.json", path) >= (int)sizeof config)
-        return tsr_fail(TSR_ERR_IO, "%s: the path is too long", tsr_printable(path).text);
-    TSR_TRY(tsr_llama_config_read(config, &m->config));
+    int64_t parameters;
+    TSR_TRY(tsr_weights_check(path, &m->config, &parameters));
     tsr_tokenizer *tokenizer;
     TSR_TRY(tsr_tokenizer_load(path, &tokenizer));
     m->vocab_size = tsr_tokenizer_vocab_size(tokenizer);
     tsr_tokenizer_free(tokenizer);
-    TSR_TRY(tsr_safetensors_open(path, &m->tensors));
-    return check_model(m);
+    if (m->vocab_size > m->config.vocab_size)
+        return tsr_fail(TSR_ERR_FORMAT,
+                        "%s: tokenizer.json has %d tokens, config.json's vocab_size is %" PRId64,
+                        tsr_printable(path).text, (int)m->vocab_size, m->config.vocab_size);
+    return tsr_safetensors_open(path, &m->tensors);
 }
 
 static tsr_status open_model(const char *path, model_files *m)

@@ -43,17 +43,23 @@ static void compare(const char *name, const float *cpu, const float *reference, 
 }
 
 typedef struct results {
-    float c[M * N];
+    float c[M * N], y[M * N], norm[M * K], swiglu[M * K];
     float out[B * HQ * L * D], lse[B * HQ * L], dq[B * HQ * L * D], dk[B * HKV * L * D], dv[B * HKV * L * D];
 } results;
 
 static void run_dense(tsr_context *ctx, results *r)
 {
-    static float a[M * K], b[N * K];
-    fill(a, M * K, 1), fill(b, N * K, 2);
+    static float a[M * K], b[N * K], w[K], up[M * K];
+    fill(a, M * K, 1), fill(b, N * K, 2), fill(w, K, 3), fill(up, M * K, 4);
     const tsr_tensor ta = tsr_tensor_2d(a, TSR_F32, M, K), rows = tsr_tensor_2d(b, TSR_F32, N, K);
     const tsr_tensor tb = tsr_tensor_transpose(&rows, 0, 1), tc = tsr_tensor_2d(r->c, TSR_F32, M, N);
     must(tsr_matmul2d(ctx, 0.5f, &ta, &tb, 0, &tc, NULL));
+    const tsr_tensor ty = tsr_tensor_2d(r->y, TSR_F32, M, N);
+    must(tsr_softmax_fwd(ctx, &tc, &ty));
+    const tsr_tensor tw = tsr_tensor_1d(w, TSR_F32, K), tn = tsr_tensor_2d(r->norm, TSR_F32, M, K);
+    must(tsr_rms_norm_fwd(ctx, &ta, &tw, 1e-5f, &tn, NULL));
+    const tsr_tensor tu = tsr_tensor_2d(up, TSR_F32, M, K), ts = tsr_tensor_2d(r->swiglu, TSR_F32, M, K);
+    must(tsr_swiglu_fwd(ctx, &ta, &tu, &ts));
 }
 
 static void run_attention(tsr_context *ctx, results *r)
@@ -93,6 +99,9 @@ int main(void)
 #define COMPARE(field)                                                                                       \
     compare(#field, got[0].field, got[1].field, (int)(sizeof got[0].field / sizeof(float)), 1e-5)
     COMPARE(c);
+    COMPARE(y);
+    COMPARE(norm);
+    COMPARE(swiglu);
     COMPARE(out);
     COMPARE(lse);
     COMPARE(dq);
