@@ -13,6 +13,7 @@ DATA    ?=
 MINUTES ?= 2
 RUN_DIR ?= build/run
 RELEASE  = build/release
+MAKEFLAGS += --no-print-directory
 
 .PHONY: run test build program bench lint install clean configure dependencies
 
@@ -43,8 +44,11 @@ install: dependencies
 clean:
 	rm -rf build
 
-configure: dependencies
-	@cmake --preset release
+configure: $(RELEASE)/cmake_install.cmake dependencies
+
+# Written when configuring is complete; from then on the build configures itself again where it must.
+$(RELEASE)/cmake_install.cmake: | dependencies
+	cmake --preset release
 
 dependencies:
 	@tools/install_dependencies.sh build

@@ -1,6 +1,6 @@
 # e2e_info.sh - tessera info: this machine; files of tensors; folders that are models, or nearly
 . "$(dirname "$0")/kit/e2e.sh"
-format=$fixtures/../format
+format=fixtures/format
 
 ok tessera info
 says 'instruction sets'

@@ -4,11 +4,12 @@
 # the command; the script then exits 1 when it is done.
 set -u
 program=$1 compare_npy=$2
-fixtures=$(cd "$(dirname "${BASH_SOURCE[0]}")/../fixtures/cli" && pwd)
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 folder=$(mktemp -d "${TMPDIR:-/tmp}/tessera-e2e-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
-n_checks=0 n_failed=0
+ln -s "$tests/fixtures" fixtures # a path without spaces, whatever the repository's is
+fixtures=fixtures/cli n_checks=0 n_failed=0
 
 tessera() { "$program" "$@"; }
 
