@@ -402,7 +402,7 @@ TSR_INLINE vf32 vf32_exp2(vf32 x)
 #if TSR_LANES == 16 && defined(__AVX512F__)
     return (vf32)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
-    return vf32_select(x == x, (vf32)((vi32)p + ((vi32)shifted << 23)), x);
+    return vf32_select(x == x, (vf32)((vu32)p + ((vu32)shifted << 23)), x);
 #endif
 }
 
@@ -428,7 +428,7 @@ TSR_INLINE vf32 vf32_tanh(vf32 x)
     p = p * r + 4.16672076e-2f;
     p = p * r + 1.66665427e-1f;
     p = p * r + 4.99999981e-1f;
-    const vf32 power = (vf32)(((vi32)shifted << 23) + 0x3f800000);
+    const vf32 power = (vf32)(((vu32)shifted << 23) + 0x3f800000u);
     const vf32 u = (p * r * r + r) * power + (power - 1);
     const vf32 y = u / (u + 2);
     return (vf32)((vi32)y | ((vi32)x & INT32_MIN));
