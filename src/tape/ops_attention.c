@@ -70,11 +70,11 @@ static const tsr_tape_op attention_op = {
     .name = "attention",
     .forward = attention_forward,
     .backward = attention_backward,
-    .in = {[ATTN_Q] = {TSR_GRADIENT_WRITES, READS},
-           [ATTN_K] = {TSR_GRADIENT_WRITES, READS},
-           [ATTN_V] = {TSR_GRADIENT_WRITES, READS},
-           [ATTN_BIAS] = {TSR_GRADIENT_WRITES, TSR_GRADIENT_F32, READS},
-           [ATTN_SINKS] = {TSR_GRADIENT_WRITES, TSR_GRADIENT_F32, READS}},
+    .in = {[ATTN_Q] = {.gradient = TSR_GRADIENT_WRITES, READS},
+           [ATTN_K] = {.gradient = TSR_GRADIENT_WRITES, READS},
+           [ATTN_V] = {.gradient = TSR_GRADIENT_WRITES, READS},
+           [ATTN_BIAS] = {.gradient = TSR_GRADIENT_WRITES, .dtype = TSR_GRADIENT_F32, READS},
+           [ATTN_SINKS] = {.gradient = TSR_GRADIENT_WRITES, .dtype = TSR_GRADIENT_F32, READS}},
     .optional_dout = TSR_READS(ATTN_LSE),
 };
 

@@ -11,7 +11,7 @@ static tsr_status add_forward(const tsr_tape_io *io)
 static const tsr_tape_op add_op = {
     .name = "add",
     .forward = add_forward,
-    .in = {{TSR_GRADIENT_PASSES}, {TSR_GRADIENT_PASSES}},
+    .in = {{.gradient = TSR_GRADIENT_PASSES}, {.gradient = TSR_GRADIENT_PASSES}},
 };
 
 tsr_status tsr_tape_add(tsr_tape *tape, tsr_var a, tsr_var b, int in_place, tsr_var *y)
@@ -42,7 +42,7 @@ static const tsr_tape_op dropout_add_op = {
     .name = "dropout_add",
     .forward = dropout_add_forward,
     .backward = dropout_add_backward,
-    .in = {{TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT}, {TSR_GRADIENT_PASSES}},
+    .in = {{.gradient = TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT}, {.gradient = TSR_GRADIENT_PASSES}},
 };
 
 tsr_status tsr_tape_dropout_add(tsr_tape *tape, tsr_var x, tsr_var residual, const tsr_dropout *dropout,
@@ -67,8 +67,10 @@ static tsr_status copy_backward(const tsr_tape_io *io)
     return tsr_copy(io->ctx, &io->dout[0], &io->din[0]);
 }
 
-static const tsr_tape_op copy_op = {
-    .name = "copy", .forward = copy_forward, .backward = copy_backward, .in = {{TSR_GRADIENT_WRITES}}};
+static const tsr_tape_op copy_op = {.name = "copy",
+                                    .forward = copy_forward,
+                                    .backward = copy_backward,
+                                    .in = {{.gradient = TSR_GRADIENT_WRITES}}};
 
 tsr_status tsr_tape_copy(tsr_tape *tape, tsr_var x, tsr_dtype dtype, tsr_var *y)
 {
@@ -90,8 +92,10 @@ static tsr_status sum_backward(const tsr_tape_io *io)
     return tsr_copy(io->ctx, &dy, &io->din[0]);
 }
 
-static const tsr_tape_op sum_op = {
-    .name = "sum", .forward = sum_forward, .backward = sum_backward, .in = {{TSR_GRADIENT_WRITES}}};
+static const tsr_tape_op sum_op = {.name = "sum",
+                                   .forward = sum_forward,
+                                   .backward = sum_backward,
+                                   .in = {{.gradient = TSR_GRADIENT_WRITES}}};
 
 tsr_status tsr_tape_sum(tsr_tape *tape, tsr_var x, tsr_var *y)
 {
@@ -117,7 +121,7 @@ static const tsr_tape_op activation_op = {
     .name = "activation",
     .forward = activation_forward,
     .backward = activation_backward,
-    .in = {{TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT, .reads_in = TSR_READS(0)}},
+    .in = {{.gradient = TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT, .reads_in = TSR_READS(0)}},
 };
 
 tsr_status tsr_tape_activation(tsr_tape *tape, tsr_activation activation, tsr_var x, tsr_var *y)
@@ -148,8 +152,10 @@ static const tsr_tape_op swiglu_op = {
     .name = "swiglu",
     .forward = swiglu_forward,
     .backward = swiglu_backward,
-    .in = {{TSR_GRADIENT_WRITES, .over = TSR_OVER_VALUE, .reads_in = TSR_READS(0) | TSR_READS(1)},
-           {TSR_GRADIENT_WRITES, .over = TSR_OVER_VALUE, .reads_in = TSR_READS(0) | TSR_READS(1)}},
+    .in = {{.gradient = TSR_GRADIENT_WRITES, .over = TSR_OVER_VALUE, .reads_in = TSR_READS(0) | TSR_READS(1)},
+           {.gradient = TSR_GRADIENT_WRITES,
+            .over = TSR_OVER_VALUE,
+            .reads_in = TSR_READS(0) | TSR_READS(1)}},
     .always_din = TSR_READS(0) | TSR_READS(1),
 };
 
@@ -177,7 +183,7 @@ static const tsr_tape_op softmax_op = {
     .name = "softmax",
     .forward = softmax_forward,
     .backward = softmax_backward,
-    .in = {{TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT, .reads_out = TSR_READS(0)}},
+    .in = {{.gradient = TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT, .reads_out = TSR_READS(0)}},
 };
 
 tsr_status tsr_tape_softmax(tsr_tape *tape, tsr_var x, tsr_var *y)
@@ -212,7 +218,8 @@ static const tsr_tape_op rope_op = {
     .name = "rope",
     .forward = rope_forward,
     .backward = rope_backward,
-    .in = {[ROPE_X] = {TSR_GRADIENT_WRITES, .over = TSR_OVER_DOUT,
+    .in = {[ROPE_X] = {.gradient = TSR_GRADIENT_WRITES,
+                       .over = TSR_OVER_DOUT,
                        .reads_in = TSR_READS(ROPE_COS) | TSR_READS(ROPE_SIN) | TSR_READS(ROPE_POSITIONS)}},
 };
 

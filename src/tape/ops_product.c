@@ -31,8 +31,8 @@ static const tsr_tape_op matmul2d_op = {
     .name = "matmul2d",
     .forward = matmul2d_forward,
     .backward = matmul2d_backward,
-    .in = {{TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(1)},
-           {TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(0)}},
+    .in = {{.gradient = TSR_GRADIENT_ADDS, .dtype = TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(1)},
+           {.gradient = TSR_GRADIENT_ADDS, .dtype = TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(0)}},
 };
 
 tsr_status tsr_tape_matmul2d(tsr_tape *tape, tsr_var a, tsr_var b, tsr_var *c)
@@ -70,8 +70,8 @@ static const tsr_tape_op bmm_op = {
     .name = "bmm",
     .forward = bmm_forward,
     .backward = bmm_backward,
-    .in = {{TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(1)},
-           {TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(0)}},
+    .in = {{.gradient = TSR_GRADIENT_ADDS, .dtype = TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(1)},
+           {.gradient = TSR_GRADIENT_ADDS, .dtype = TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(0)}},
 };
 
 tsr_status tsr_tape_bmm(tsr_tape *tape, tsr_var a, tsr_var b, tsr_var *c)
@@ -127,9 +127,13 @@ static const tsr_tape_op linear_op = {
     .name = "linear",
     .forward = linear_forward,
     .backward = linear_backward,
-    .in = {[LINEAR_X] = {TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(LINEAR_W)},
-           [LINEAR_W] = {TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, .reads_in = TSR_READS(LINEAR_X)},
-           [LINEAR_BIAS] = {TSR_GRADIENT_ADDS, TSR_GRADIENT_F32}},
+    .in = {[LINEAR_X] = {.gradient = TSR_GRADIENT_ADDS,
+                         .dtype = TSR_GRADIENT_AS_VALUE_OR_F32,
+                         .reads_in = TSR_READS(LINEAR_W)},
+           [LINEAR_W] = {.gradient = TSR_GRADIENT_ADDS,
+                         .dtype = TSR_GRADIENT_AS_VALUE_OR_F32,
+                         .reads_in = TSR_READS(LINEAR_X)},
+           [LINEAR_BIAS] = {.gradient = TSR_GRADIENT_ADDS, .dtype = TSR_GRADIENT_F32}},
 };
 
 tsr_status tsr_tape_linear(tsr_tape *tape, tsr_var x, tsr_var w, tsr_var bias, tsr_var *y)

@@ -20,7 +20,9 @@ static const tsr_tape_op embedding_op = {
     .name = "embedding",
     .forward = embedding_forward,
     .backward = embedding_backward,
-    .in = {[EMBEDDING_TABLE] = {TSR_GRADIENT_ADDS, TSR_GRADIENT_F32, .reads_in = TSR_READS(EMBEDDING_IDS)}},
+    .in = {[EMBEDDING_TABLE] = {.gradient = TSR_GRADIENT_ADDS,
+                                .dtype = TSR_GRADIENT_F32,
+                                .reads_in = TSR_READS(EMBEDDING_IDS)}},
 };
 
 tsr_status tsr_tape_embedding(tsr_tape *tape, tsr_var table, tsr_var ids, tsr_var *out)
@@ -73,8 +75,8 @@ static const tsr_tape_op loss_op = {
     .name = "linear_cross_entropy",
     .forward = loss_forward,
     .backward = loss_backward,
-    .in = {[LOSS_X] = {TSR_GRADIENT_WRITES, READS},
-           [LOSS_W] = {TSR_GRADIENT_ADDS, TSR_GRADIENT_AS_VALUE_OR_F32, READS}},
+    .in = {[LOSS_X] = {.gradient = TSR_GRADIENT_WRITES, READS},
+           [LOSS_W] = {.gradient = TSR_GRADIENT_ADDS, .dtype = TSR_GRADIENT_AS_VALUE_OR_F32, READS}},
     .optional_dout = TSR_READS(LOSS_LSE),
     .always_din = TSR_READS(LOSS_X) | TSR_READS(LOSS_W),
 };

@@ -27,7 +27,9 @@ static tsr_gemm_matrix matrix(const void *data, tsr_dtype dtype, int64_t row, in
 
 static tsr_gemm_matrix rows_of(const tsr_tensor *t, int64_t first)
 {
-    return matrix(tsr_tensor_at(t, first * t->stride[0]), t->dtype, t->stride[0], t->stride[1]);
+    /* While the workspace is counted there may be no data yet. */
+    const void *data = first == 0 ? t->data : tsr_tensor_at(t, first * t->stride[0]);
+    return matrix(data, t->dtype, t->stride[0], t->stride[1]);
 }
 
 static tsr_gemm_args product(int64_t m, int64_t n, int64_t k, tsr_gemm_matrix a, tsr_gemm_matrix b,
