@@ -101,10 +101,8 @@ static size_t random_bytes(tsr_random *r, char *out, size_t room)
         const char *part = kind < 7 ? parts[tsr_random_below(r, sizeof parts / sizeof *parts)] : &byte;
         const size_t n_part = kind < 7 && *part != 0 ? strlen(part) : 1;
         for (uint64_t times = kind == 9 ? tsr_random_below(r, 200) : 1; times > 0 && n + n_part <= room;
-             times--) {
-            memcpy(out + n, part, n_part);
-            n += n_part;
-        }
+             times--)
+            for (size_t i = 0; i < n_part; i++) out[n++] = part[i];
     }
     return n;
 }

@@ -56,10 +56,8 @@ bool tsr_has_nfc(void) { return true; }
 
 tsr_status tsr_nfc(const char *text, size_t n, char **out, size_t *n_out)
 {
-    buffer b = {.capacity = n + 1};
-    b.bytes = malloc(b.capacity);
-    tsr_status status = b.bytes == NULL ? tsr_fail(TSR_ERR_MEMORY, "NFC: out of memory for %zu bytes", n)
-                                        : TSR_OK;
+    buffer b = {0};
+    tsr_status status = TSR_OK;
     for (size_t at = 0; status == TSR_OK && at < n;) {
         const size_t valid = tsr_utf8_valid(text + at, n - at);
         const size_t invalid = tsr_utf8_invalid(text + at + valid, n - at - valid);

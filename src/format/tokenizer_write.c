@@ -71,20 +71,20 @@ static json_t *content_of(const tsr_tokenizer *t, int32_t id)
 
 static int by_id(const void *a, const void *b)
 {
-    const tsr_added_entry *const *x = a, *const *y = b;
-    return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
+    const tsr_added_entry *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
 }
 
 /* By id, as readers that number added tokens themselves count on. */
 static json_t *added_of(const tsr_tokenizer *t)
 {
     json_t *list = json_array();
-    const tsr_added_entry **sorted = malloc(((size_t)t->n_added + 1) * sizeof *sorted);
+    tsr_added_entry *sorted = malloc(((size_t)t->n_added + 1) * sizeof *sorted);
     bool failed = list == NULL || sorted == NULL;
-    for (int32_t i = 0; !failed && i < t->n_added; i++) sorted[i] = &t->added[i];
+    for (int32_t i = 0; !failed && i < t->n_added; i++) sorted[i] = t->added[i];
     if (!failed) qsort(sorted, (size_t)t->n_added, sizeof *sorted, by_id);
     for (int32_t i = 0; !failed && i < t->n_added; i++) {
-        const tsr_added_entry *e = sorted[i];
+        const tsr_added_entry *e = &sorted[i];
         failed = json_array_append_new(list,
                                        json_pack("{s:i, s:o, s:b, s:b, s:b, s:b, s:b}", "id", (int)e->id,
                                                  "content", content_of(t, e->id), "single_word", 0, "lstrip",
