@@ -170,6 +170,42 @@ static void test_invalid_bytes_part_the_text(void **state)
     tsr_tokenizer_free(t);
 }
 
+static tsr_status append_piece(void *arg, const char *bytes, size_t n)
+{
+    char *pieces = arg;
+    strncat(strcat(pieces, *pieces == 0 ? "" : "|"), bytes, n);
+    return TSR_OK;
+}
+
+/* The pieces are those of Split in the tokenizers library. */
+static void test_patterns_split_as_onigurumas(void **state)
+{
+    (void)state;
+    static const char *const cases[][3] = {
+        {"^b", "a\nb\nb", "a\n|b|\n|b"},
+        {"$", "a\nb\n", "a|\nb|\n"},
+        {"\\Z", "ab\n", "ab|\n"},
+        {".", "a\n\nb", "a|\n\n|b"},
+        {"a*", "bbabb", "b|b|a|b|b"},
+        {"(?=b)", "abab", "a|ba|b"},
+        {"\\s", "a\u180Eb\u2003c", "a\u180Eb|\u2003|c"},
+        {"\\S", "\u180E ", "\u180E| "},
+        {"(?i:s)", "s\u017FSx", "s|\u017F|S|x"},
+        {"\\d", "1\u0663a", "1|\u0663|a"},
+        {"a++b?+", "aabaa", "aab|aa"},
+        {"(?<=a)b|(?<!a)c", "abcac", "a|b|c|ac"},
+        {"[^\\s\\p{L}]+", "a1 !b?", "a|1| |!|b|?"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        tsr_pattern pattern;
+        char pieces[64] = "";
+        KIT_OK(tsr_pattern_compile(cases[i][0], false, &pattern));
+        KIT_OK(tsr_split(&pattern, 1, cases[i][1], strlen(cases[i][1]), append_piece, pieces));
+        tsr_pattern_free(&pattern);
+        assert_string_equal(pieces, cases[i][2]);
+    }
+}
+
 static void test_utf8_is_told_from_what_is_not(void **state)
 {
     (void)state;
@@ -321,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_ids_are_those_of_the_library),
         cmocka_unit_test(test_any_bytes_come_back),
         cmocka_unit_test(test_invalid_bytes_part_the_text),
+        cmocka_unit_test(test_patterns_split_as_onigurumas),
         cmocka_unit_test(test_utf8_is_told_from_what_is_not),
         cmocka_unit_test(test_letters_spell_all_bytes),
         cmocka_unit_test(test_merges_follow_their_definition),

@@ -27,12 +27,12 @@ TEXTS = [
     "They'll say we've can't I'M YOU'RE it's 'tis 's 'ſ",
     "The number 1234567890, ½ and ① or ٣٤٥, 3.14159.",
     "for (int i = 0; i < n; i++) {\r\n    total += i;\r\n}\r\n",
-    "Les élèves e\u0301taient à l'école, Å A\u030a \u212b.",
+    "Les élèves e\u0301taient à l'école, était, Å A\u030a \u212b.",
     "Привет, мир! 你好，世界。 한국어 각 \u1100\u1161\u11a8 🙂👨‍👩‍👧 🚀",
     "\u00a0\u3000\u2028\u0085\u180e\u200b\ufeff mixed \u1680spaces\u205f",
     "\u0001\u001f\u007f\u0080\uffff\U0010ffff",
     "<|endoftext|>", "the<|endoftext|>the", "<|end|><|endof|><|endoftext|", "  <|endoftext|>  the",
-    "<|eot|> x <|eot_id|>y", "the <mask> end <mask><mask>", " left  <left>  right  <right>  \u3000<right>\u3000 x",
+    "<|eot|> x <|eot_id|>y", "the <mask> end <mask><mask> <mask>", " left  <left>  right  <right>  \u3000<right>\u3000 x",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!!!!!!",
     "thethethethethethethethethethethethethethethethethethetextandandandwordswordswordstotaltotaltotalthe" * 2,
 ]
@@ -70,7 +70,9 @@ def llama3():
     template = processors.TemplateProcessing(single="<|bos|> $A", pair="<|bos|> $A <|bos|>:1 $B:1",
                                              special_tokens=[("<|bos|>", t.token_to_id("<|bos|>"))])
     t.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
-    return t
+    document = json.loads(t.to_str())  # tokens that no merge gives: ignore_merges finds them whole
+    document["model"]["merges"] = document["model"]["merges"][:-40]
+    return Tokenizer.from_str(json.dumps(document))
 
 
 STYLES = {

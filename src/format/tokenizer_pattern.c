@@ -6,7 +6,8 @@
  * ? * +, and lines for ^ and $. Where they do not, splits would silently differ, so only the
  * common part is let through:
  *
- *     \s, \S        PCRE2's hold U+180E besides White_Space: written out as a class
+ *     \s, \S        PCRE2's hold U+180E besides White_Space: written out as a class (but for \S
+ *                   inside one, where that character alone then differs)
  *     \w \b \h \v   mean other characters              refused, as are \K, \1 and the rest
  *     (?i) (?m:     reach further, mean another thing   refused; (?i:..) is let through
  *     [a&&b] [a[b]] intersection and union there        refused
