@@ -4,13 +4,12 @@
  * Compiled once per instruction set; VL lanes over the keys of a row.
  *
  *     forward, per row     top = max s;  top > m + 8:  o, l *= 2^(m - top),  m = top
- *                          p = 2^(s - m);  l += sum p;  p = keep ? p / (1 - dropout) : 0
- *     backward, per row    p = 2^(s - lse);  g = keep ? dp / (1 - dropout) : 0
+ *                          p = 2^(s - m);  l += sum p;  p *= keep ? 1 / (1 - dropout) : 0
+ *     backward, per row    p = 2^(s - lse);  g = dp * (keep ? 1 / (1 - dropout) : 0)
  *                          dS = p (g - delta) (1 - tanh^2);  p as above
  *
  *     columns   begin        lo             hi          end      [lo, hi): what the window lets the row see
- *               | 0 0 0 0 |. . x x|x x x x|x x . .| 0 0 0 |      . within a vector: -Inf before the
- * exponential
+ *               | 0 0 0 0 |. . x x|x x x x|x x . .| 0 0 0 |      . within a vector: -Inf first
  *
  * Plain attention takes the path without features, where a vector costs a maximum in the first pass, and in
  * the second the exponential (about 12 instructions), a sum and a store.
@@ -100,15 +99,15 @@ TSR_INLINE vf32 score(const tsr_attention_rows *t, vf32 x, int64_t row, int64_t 
     return vf32_select(shown, x, vf32_splat(never));
 }
 
-/* Which of columns c .. c + VL dropout keeps; `words` holds those of a group of 4 VL, made at its first use.
- */
-TSR_INLINE vi32 kept(const tsr_attention_rows *t, int64_t row, int64_t c, int64_t first, vu32 words[4])
+/* What dropout multiplies columns c .. c + VL by; `words` are those of 4 VL columns, made at first use. */
+TSR_INLINE vf32 dropout(const tsr_attention_rows *t, int64_t row, int64_t c, int64_t first, vu32 words[4])
 {
     const tsr_attention_features *f = t->features;
     if (c == first || c % (4 * VL) == 0)
         vu32_dropout_words(words, f->seed, f->offset, f->head, (uint32_t)row,
                            (uint32_t)(t->key + c / (4 * VL) * (4 * VL)));
-    return (vi32)(words[c / VL % 4] >= vu32_splat(f->drop_below));
+    const vi32 keep = (vi32)(words[c / VL % 4] >= vu32_splat(f->drop_below));
+    return vf32_select(keep, vf32_splat(f->keep_scale), vf32_splat(0));
 }
 
 static void fill_zero(float *x, int64_t from, int64_t to)
@@ -161,8 +160,7 @@ TSR_INLINE void forward_row(const tsr_attention_rows *t, int64_t r, const bool p
     for (int64_t c = first; c < seen.hi; c += VL) {
         vf32 p = vf32_exp2(vf32_load(s + c) - base);
         sum += p;
-        if (!plain && f->dropout)
-            p = vf32_select(kept(t, row, c, first, words), p * f->keep_scale, vf32_splat(0));
+        if (!plain && f->dropout) p *= dropout(t, row, c, first, words);
         vf32_store(s + c, p);
     }
     *l += vf32_sum(sum);
@@ -202,12 +200,13 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool 
             shown = within(c, seen);
             x = vf32_select(shown, x, vf32_splat(never));
         }
-        const vf32 p = vf32_exp2(x - base);
+        vf32 p = vf32_exp2(x - base);
+        if (!plain || edge) p = vf32_select(shown, p, vf32_splat(0)); /* where lse is NaN, p is as well */
         vf32 dropped = p;
         if (!plain && f->dropout) {
-            const vi32 keep = kept(t, row, c, first, words);
-            dropped = vf32_select(keep, p * f->keep_scale, vf32_splat(0));
-            g = vf32_select(keep, g * f->keep_scale, vf32_splat(0));
+            const vf32 factor = dropout(t, row, c, first, words);
+            dropped = p * factor;
+            g *= factor;
         }
         vf32 ds = p * (g - delta);
         if (!plain || edge) ds = vf32_select(shown, ds, vf32_splat(0));

@@ -1,0 +1,290 @@
+/*
+ * check_attention.c - flash attention of the cpu backend, forward and backward
+ *
+ * Against the reference in double: the error may be twice that of the unfused form in the same dtype, and 2
+ * units in the last place of the largest element. Then what must not change a single bit: threads, company,
+ * packing, and NaN or Inf where nothing depends on them.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "kit/attention.h"
+#include "kit/compare.h"
+#include "kit/isa.h"
+#include "op/context.h"
+
+/* How many scores an element of dbias or dsinks sums over; 1 for the rest. */
+static double n_summed(const kit_attention *c, const tsr_tensor *t, int i)
+{
+    const double n = (double)(c->b * c->hq * c->lq) * (i == 5 ? (double)c->lk : 1);
+    return i < 5 || n == 0 ? 1 : n / (double)tsr_tensor_numel(t);
+}
+
+/* What a sane computation keeps to, where terms cancel too: a rounded O spoils delta, which dS subtracts. */
+static kit_bound sane(const kit_attention *c, const tsr_tensor *expected, double n)
+{
+    const double unit = c->dtype == TSR_F32 ? 0x1p-24 : c->dtype == TSR_F16 ? 0x1p-11 : 0x1p-8;
+    const double sum = c->dtype == TSR_F32 ? 400 : 32;
+    return (kit_bound){.abs = sum * unit * (kit_max_abs(expected) + 2 * sqrt(n))};
+}
+
+/* In a sum over many rows, or among few rows or elements, luck decides which form is closer. */
+static kit_bound twice(const kit_attention *c, const tsr_tensor *t, double max_error, double n)
+{
+    if (n > 1 || c->b * c->hq * c->lq < 64 || tsr_tensor_numel(t) < 2000) return sane(c, t, n);
+    return (kit_bound){.abs = 2 * max_error, .of_largest = 2};
+}
+
+static bool is_right(const kit_attention *c, const kit_attention_result *got,
+                     const kit_attention_result *truth, const kit_attention_result *unfused, bool fail)
+{
+    for (int i = 0; i < KIT_ATTENTION_RESULTS; i++) {
+        const tsr_tensor *g = kit_attention_result_at(got, i), *t = kit_attention_result_at(truth, i);
+        if (g->data == NULL) continue;
+        const double n = n_summed(c, t, i);
+        kit_bound bound = sane(c, t, n);
+        if (unfused != NULL) {
+            const tsr_tensor *u = kit_attention_result_at(unfused, i);
+            const kit_difference d = kit_compare(u, t, bound);
+            if (fail && d.n_wrong > 0)
+                kit_check(u, t, bound, "unfused %s, %s", kit_attention_result_names[i],
+                          kit_attention_describe(c).text);
+            bound = twice(c, t, d.max_error, n);
+        }
+        if (fail)
+            kit_check(g, t, bound, "%s, %s", kit_attention_result_names[i], kit_attention_describe(c).text);
+        else if (!kit_agrees(g, t, bound))
+            return false;
+    }
+    return true;
+}
+
+static void expect_same_bits(const kit_attention *c, const kit_attention_result *a,
+                             const kit_attention_result *b, const char *what)
+{
+    for (int i = 0; i < KIT_ATTENTION_RESULTS; i++) {
+        const tsr_tensor *x = kit_attention_result_at(a, i), *y = kit_attention_result_at(b, i);
+        if (x->data != NULL && !kit_same_bits(x, y))
+            kit_fail("%s: %s differs, %s", what, kit_attention_result_names[i],
+                     kit_attention_describe(c).text);
+    }
+}
+
+/* --- against the reference --- */
+
+static void against_reference(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 24; trial++) {
+        const kit_attention c = kit_attention_random(trial % 4 == 0), exact = kit_attention_f64(&c);
+        const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
+        const kit_attention_result unfused = kit_attention_run(ctx, &c, KIT_UNFUSED);
+        const kit_attention_result fused = kit_attention_run(ctx, &c, KIT_FUSED);
+        is_right(&c, &fused, &truth, &unfused, true);
+        kit_attention_poison_hidden(&c);
+        const kit_attention_result poisoned = kit_attention_run(ctx, &c, KIT_FUSED);
+        expect_same_bits(&c, &fused, &poisoned, "NaN where nothing depends on it");
+        kit_free_all();
+    }
+}
+
+/* One value that results do depend on becomes NaN: it reaches what the reference says, and nothing else. */
+static void nan_goes_where_it_should(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 12; trial++) {
+        const kit_attention c = kit_attention_random(trial % 3 == 0);
+        const tsr_tensor *const inputs[] = {&c.q, &c.k, &c.v, &c.dout};
+        const tsr_tensor *x = inputs[kit_between(0, 3)];
+        const int64_t n = tsr_tensor_numel(x);
+        if (n > 0) kit_set(x, kit_between(0, n - 1), NAN);
+        const kit_attention exact = kit_attention_f64(&c);
+        const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
+        const kit_attention_result fused = kit_attention_run(ctx, &c, KIT_FUSED);
+        is_right(&c, &fused, &truth, NULL, true);
+        kit_free_all();
+    }
+}
+
+/* --- what must not change a bit --- */
+
+static void threads_change_nothing(tsr_context *ctx)
+{
+    tsr_context *const one = kit_cpu_with_threads(1), *const three = kit_cpu_with_threads(3);
+    for (int trial = 0; trial < 12; trial++) {
+        const kit_attention c = kit_attention_random(trial % 3 == 0);
+        const kit_attention_result two = kit_attention_run(ctx, &c, KIT_FUSED);
+        const kit_attention_result a = kit_attention_run(one, &c, KIT_FUSED);
+        const kit_attention_result b = kit_attention_run(three, &c, KIT_FUSED);
+        expect_same_bits(&c, &a, &two, "1 and 2 threads");
+        expect_same_bits(&c, &b, &two, "3 and 2 threads");
+        kit_free_all();
+    }
+    tsr_context_destroy(one);
+    tsr_context_destroy(three);
+}
+
+static void company_changes_nothing(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 12; trial++) {
+        const kit_attention c = kit_attention_random(trial % 3 == 0);
+        const kit_attention_result all = kit_attention_run(ctx, &c, KIT_FUSED);
+        /* Dropout's bits follow the index of the sequence and of the query. */
+        for (int64_t b = 0; b < (c.options.dropout_p > 0 ? 1 : c.b); b++) {
+            const kit_attention alone = kit_attention_sequence(&c, b);
+            const kit_attention_result got = kit_attention_run(ctx, &alone, KIT_FUSED);
+            const kit_attention_result part = kit_attention_result_sequence(&all, b);
+            expect_same_bits(&alone, &part, &got, "a sequence alone and in a batch");
+        }
+        if (c.lq > 0 && c.seqlens_q.data == NULL && c.options.dropout_p == 0) {
+            const kit_attention last = kit_attention_last_query(&c);
+            const kit_attention_result got = kit_attention_run(ctx, &last, KIT_FUSED);
+            const kit_attention_result part = kit_attention_result_last_query(&all);
+            expect_same_bits(&last, &part, &got, "a query alone and among others");
+        }
+        kit_free_all();
+    }
+}
+
+static void packing_changes_nothing(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 12; trial++) {
+        const kit_attention c = kit_attention_random(trial % 3 == 0), packed = kit_attention_packed(&c);
+        const kit_attention_result padded = kit_attention_run(ctx, &c, KIT_FUSED);
+        const kit_attention_result got = kit_attention_run(ctx, &packed, KIT_FUSED);
+        const kit_attention_result expected = kit_attention_result_packed(&packed, &padded);
+        expect_same_bits(&packed, &expected, &got, "packed and padded");
+        kit_free_all();
+    }
+}
+
+/* --- the checks themselves --- */
+
+/* Wrong twins of the score kernel, each with a mistake that a real one might have. */
+static const tsr_attention_score_f32_kernel *twin_of;
+
+static void twin_diagonal_off_by_one(const tsr_attention_rows *t, float *m, float *l, float *o,
+                                     int64_t o_stride, int64_t dv)
+{
+    tsr_attention_features f = *t->features;
+    tsr_attention_rows rows = *t;
+    f.right++;
+    rows.features = &f;
+    twin_of->forward(&rows, m, l, o, o_stride, dv);
+}
+
+static void twin_without_last_key(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride,
+                                  int64_t dv)
+{
+    tsr_attention_rows rows = *t;
+    if (t->end > t->begin) rows.end--, rows.s[t->end - 1] = 0;
+    twin_of->forward(&rows, m, l, o, o_stride, dv);
+}
+
+static void twin_output_not_rescaled(const tsr_attention_rows *t, float *m, float *l, float *o,
+                                     int64_t o_stride, int64_t dv)
+{
+    (void)dv;
+    twin_of->forward(t, m, l, o, o_stride, 0);
+}
+
+static void twin_neighbours_maximum(const tsr_attention_rows *t, float *m, float *l, float *o,
+                                    int64_t o_stride, int64_t dv)
+{
+    twin_of->forward(t, m, l, o, o_stride, dv);
+    if (t->n_rows > 1) m[0] = m[1];
+}
+
+static void test_wrong_twins_are_rejected(void **state)
+{
+    (void)state;
+    tsr_context *const ctx = kit_cpu();
+    tsr_cpu *const cpu = ctx->state;
+    void (*const twins[])(const tsr_attention_rows *, float *, float *, float *, int64_t, int64_t) = {
+        twin_diagonal_off_by_one, twin_without_last_key, twin_output_not_rescaled, twin_neighbours_maximum};
+    twin_of = cpu->attention_score_f32;
+    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
+        tsr_attention_score_f32_kernel wrong = *twin_of;
+        wrong.forward = twins[i];
+        int n_rejected = 0;
+        for (int trial = 0; trial < 400 && n_rejected == 0; trial++) {
+            const kit_attention c = kit_attention_random(true), exact = kit_attention_f64(&c);
+            const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
+            cpu->attention_score_f32 = &wrong;
+            const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
+            cpu->attention_score_f32 = twin_of;
+            n_rejected += !is_right(&c, &got, &truth, NULL, false);
+            kit_free_all();
+        }
+        if (n_rejected == 0) kit_fail("wrong twin %zu passed every trial", i);
+    }
+}
+
+/* --- memory --- */
+
+/* Bytes for one head of n tokens; strides of 0 stand for memory that a query never reads. */
+static size_t workspace(tsr_context *ctx, int64_t n, bool backward)
+{
+    static float one;
+    const tsr_tensor x = {.data = &one, .rank = 4, .shape = {1, 1, n, 64}};
+    tsr_tensor grad = x;
+    grad.stride[2] = 64, grad.stride[3] = 1;
+    const tsr_attention_grads grads = {.dq = &grad, .dk = &grad, .dv = &grad};
+    size_t nbytes = 0;
+    if (backward)
+        KIT_OK(tsr_attention_bwd_workspace(ctx, &x, &x, &x, &grads, NULL, &nbytes));
+    else
+        KIT_OK(tsr_attention_fwd_workspace(ctx, &x, &x, &x, NULL, &nbytes));
+    return nbytes;
+}
+
+static void test_memory_is_linear(void **state)
+{
+    (void)state;
+    tsr_context *const ctx = kit_cpu();
+    const size_t a_thread = (size_t)4 << 20, token = 2 * 64 * sizeof(float); /* a key and a value, packed */
+    for (int backward = 0; backward < 2; backward++)
+        for (int64_t n = 1024; n <= 131072; n *= 2) {
+            const size_t allowed = 2 * (a_thread + (size_t)n * token) + (size_t)n / 16;
+            const size_t got = workspace(ctx, n, backward);
+            if (got > allowed)
+                kit_fail("%s of %lld tokens takes %zu bytes, may take %zu", backward ? "backward" : "forward",
+                         (long long)n, got, allowed);
+        }
+}
+
+static void test_lengths_are_checked_first(void **state)
+{
+    (void)state;
+    const tsr_tensor x = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, 2, 1, 5, 4));
+    const tsr_tensor out = kit_like(&x, TSR_F32, KIT_ROWS), lengths = KIT_NEW(TSR_I32, KIT_ROWS, 2);
+    kit_set(&lengths, 0, 5), kit_set(&lengths, 1, 6);
+    const tsr_attention_options o = {.seqlens_k = &lengths};
+    kit_seal();
+    KIT_FAILS(TSR_ERR_INDEX, "seqlens_k[1] is 6",
+              tsr_attention_fwd(kit_cpu(), &x, &x, &x, &out, NULL, &o, NULL));
+    kit_check_sealed("attention_fwd");
+    kit_free_all();
+}
+
+#define ON_EVERY_ISA(name)                                                                                   \
+    static void test_##name(void **state)                                                                    \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        kit_for_each_isa(name);                                                                              \
+    }
+ON_EVERY_ISA(against_reference)
+ON_EVERY_ISA(nan_goes_where_it_should)
+ON_EVERY_ISA(threads_change_nothing)
+ON_EVERY_ISA(company_changes_nothing)
+ON_EVERY_ISA(packing_changes_nothing)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_reference),       cmocka_unit_test(test_nan_goes_where_it_should),
+        cmocka_unit_test(test_threads_change_nothing),  cmocka_unit_test(test_company_changes_nothing),
+        cmocka_unit_test(test_packing_changes_nothing), cmocka_unit_test(test_wrong_twins_are_rejected),
+        cmocka_unit_test(test_memory_is_linear),        cmocka_unit_test(test_lengths_are_checked_first),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

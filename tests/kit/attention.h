@@ -1,0 +1,72 @@
+/*
+ * tests/kit/attention.h - random cases of attention, run on any context, fused or not
+ *
+ * A case owns its tensors; an option is on where its tensor has data. Inputs are finite until something
+ * poisons them.
+ */
+#ifndef TSR_KIT_ATTENTION_H
+#define TSR_KIT_ATTENTION_H
+
+#include "kit/tensor.h"
+#include "tessera/attention.h"
+
+typedef struct kit_attention {
+    tsr_dtype dtype, grad_dtype;         /* of q and its like; of dq, dk and dv: dtype or f32 */
+    int64_t b, hq, hkv, lq, lk, d, dv;   /* packed: lq and lk bound the lengths */
+    tsr_tensor q, k, v, dout, dlse;      /* dlse may be absent */
+    tsr_tensor alibi, bias, mask, sinks; /* may be absent, all of them */
+    tsr_tensor seqlens_q, seqlens_k, cu_seqlens_q, cu_seqlens_k;
+    int64_t dbias_shape[4];
+    tsr_attention_options options; /* numbers only */
+} kit_attention;
+
+typedef struct kit_attention_result {
+    tsr_tensor out, lse, dq, dk, dv, dbias, dsinks; /* the last two absent without bias, sinks */
+} kit_attention_result;
+
+enum { KIT_ATTENTION_RESULTS = 7 };
+extern const char *const kit_attention_result_names[KIT_ATTENTION_RESULTS];
+const tsr_tensor *kit_attention_result_at(const kit_attention_result *r, int i);
+
+typedef enum kit_attention_form { KIT_FUSED, KIT_UNFUSED } kit_attention_form;
+
+/* Any shapes, dtype, layouts and features; plain_only leaves features out, but keeps causal. */
+kit_attention kit_attention_random(bool plain_only);
+
+/* The same case in double, row-major. */
+kit_attention kit_attention_f64(const kit_attention *c);
+
+/* A case of one sequence, or of the last query of every sequence; views of the same data. */
+kit_attention kit_attention_sequence(const kit_attention *c, int64_t b);
+kit_attention kit_attention_last_query(const kit_attention *c);
+
+/* A case with lengths as packed sequences (copies). */
+kit_attention kit_attention_packed(const kit_attention *c);
+
+/* What a padded run left, packed likewise. */
+kit_attention_result kit_attention_result_packed(const kit_attention *packed,
+                                                 const kit_attention_result *padded);
+
+/* The part of a run that belongs to sequence b, or to the last query: dk and its like are absent there. */
+kit_attention_result kit_attention_result_sequence(const kit_attention_result *r, int64_t b);
+kit_attention_result kit_attention_result_last_query(const kit_attention_result *r);
+
+/* Forward, then backward from what forward left; fails the test on an error. */
+kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c, kit_attention_form form);
+
+/* Lengths of sequence b; whether its query i of head h sees key j (padded cases). */
+int64_t kit_attention_lq(const kit_attention *c, int64_t b);
+int64_t kit_attention_lk(const kit_attention *c, int64_t b);
+bool kit_attention_sees(const kit_attention *c, int64_t b, int64_t h, int64_t i, int64_t j);
+
+/* NaN and Inf wherever no result depends on it: rows beyond lengths, hidden keys, empty queries, hidden bias.
+ */
+void kit_attention_poison_hidden(const kit_attention *c);
+
+/* One line that says which case it is. */
+typedef struct kit_attention_line {
+    char text[320];
+} kit_attention_line;
+kit_attention_line kit_attention_describe(const kit_attention *c);
+
+#endif
