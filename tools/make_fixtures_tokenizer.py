@@ -23,7 +23,7 @@ Les élèves étaient à l'école; die Straße führt über die Brücke; naïve 
 """ * 4
 
 TEXTS = [
-    "", " ", "a", "the", " the", "\n", "  \n  the", "the  text   and    more \t\t\n\n end  ",
+    "", " ", "a", "the", " the", "of", "me(of)it;number plit\nle", "\n", "  \n  the", "the  text   and    more \t\t\n\n end  ",
     "They'll say we've can't I'M YOU'RE it's 'tis 's 'ſ",
     "The number 1234567890, ½ and ① or ٣٤٥, 3.14159.",
     "for (int i = 0; i < n; i++) {\r\n    total += i;\r\n}\r\n",
