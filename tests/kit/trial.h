@@ -28,6 +28,9 @@ typedef struct kit_trial {
 /* Runs on ctx, and on the reference with all floats in double; compares every output. */
 void kit_check_trial(tsr_context *ctx, const kit_trial *t);
 
+/* True if kit_check_trial would pass: for tests that a wrong result is rejected. */
+bool kit_trial_agrees(tsr_context *ctx, const kit_trial *t);
+
 /* 1, 2 and 3 threads give the same bits; so does any row alone, if the trial has a batch. */
 void kit_check_trial_bits(const kit_trial *t);
 
