@@ -18,6 +18,7 @@ struct bench {
     tsr_threads *threads;
     const tsr_peak_kernel *peak; /* of the set in use */
     char *memory;                /* READ_NBYTES, to be read */
+    double best_fma; /* the highest peak seen: a machine that is disturbed never shows more */
     bool header_printed;
 };
 
@@ -216,11 +217,13 @@ tsr_status bench_measure(bench *b, const bench_row *row)
         TSR_TRY(time_rounds(row, b->options.scale, &t));
         fma = fma_peak(b->threads, b->peak);
         const double moved = fma > before ? fma / before : before / fma;
-        if (before > fma) fma = before;
+        if (before > b->best_fma) b->best_fma = before;
+        if (fma > b->best_fma) b->best_fma = fma;
         if (moved < 1.03 || b->options.scale < 0.5) break;
         fprintf(stderr, "%s %s: the machine's peak moved by %.0f %%, measuring again\n", row->op, row->shape,
                 100 * (moved - 1));
     }
+    fma = b->best_fma;
     read = read_peak(b->threads, b->peak, b->memory);
     const bench_floor floor = row->flop / fma >= row->nbytes / read ? BENCH_FLOOR_FMA : BENCH_FLOOR_READ;
     print_row(b, row, &t, floor, floor == BENCH_FLOOR_FMA ? fma : read);
