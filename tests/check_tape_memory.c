@@ -92,6 +92,26 @@ static void test_steady_state_allocates_nothing(void **state)
     assert_true(reserved < 2 * tsr_tape_memory_use(kit_tape).peak_nbytes);
 }
 
+/* y = x w^T keeps x only for w's gradient, and w for x's: what is frozen costs nothing. */
+static void test_frozen_parameters_save_memory(void **state)
+{
+    (void)state;
+    static double w[BIG], dw[BIG], x[N], dx[N];
+    for (int trained = 0; trained < 2; trained++) {
+        tsr_var vw, y;
+        tsr_parameter p = {.value = tsr_tensor_2d(w, TSR_F64, BIG / 2, 2)};
+        if (trained) p.grad = tsr_tensor_2d(dw, TSR_F64, BIG / 2, 2);
+        KIT_OK(tsr_tape_parameter(kit_tape, &p, &vw));
+        const tsr_var a = kit_var_square(kit_var_leaf(x, dx));
+        const size_t before = tsr_tape_memory_use(kit_tape).in_use_nbytes;
+        KIT_OK(tsr_tape_linear(kit_tape, a, vw, (tsr_var){0}, &y));
+        tsr_tape_release(kit_tape, a);
+        const size_t after = tsr_tape_memory_use(kit_tape).in_use_nbytes;
+        assert_int_equal(after, before + BIG_NBYTES - (trained ? 0 : LINE));
+        KIT_OK(tsr_tape_reset(kit_tape));
+    }
+}
+
 /* A gradient is written over a value only if nobody will look at the value again. */
 static void test_held_values_stay(void **state)
 {
@@ -253,6 +273,7 @@ int main(void)
         TEST(test_peak_is_what_must_be_saved),
         TEST(test_inference_keeps_nothing),
         TEST(test_steady_state_allocates_nothing),
+        TEST(test_frozen_parameters_save_memory),
         TEST(test_held_values_stay),
         TEST(test_random_programs),
     };
