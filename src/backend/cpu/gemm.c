@@ -68,18 +68,28 @@ static tsr_gemm_matrix transposed(tsr_gemm_matrix x)
     return x;
 }
 
+/* True if the stride is 1 in every product: a batch by pointers may have one of its own for each. */
+static bool has_unit_rows(const tsr_gemm_matrix *x)
+{
+    return x->row == 1 && (x->strides == NULL || x->strides_are_cols);
+}
+static bool has_unit_cols(const tsr_gemm_matrix *x)
+{
+    return x->col == 1 && (x->strides == NULL || !x->strides_are_cols);
+}
+
 /* C^T = B^T A^T: so that C's rows are contiguous whenever either of its dimensions is. */
 static tsr_gemm_args with_contiguous_rows(const tsr_gemm_args *args)
 {
     tsr_gemm_args g = *args;
-    if (g.c.row == 1 && (g.c.col != 1 || (g.n == 1 && g.m > 1))) {
+    if (has_unit_rows(&g.c) && (!has_unit_cols(&g.c) || (g.n == 1 && g.m > 1))) {
         g.m = args->n, g.n = args->m;
         g.a = transposed(args->b), g.b = transposed(args->a), g.c = transposed(args->c);
     }
     return g;
 }
 
-static bool c_in_place(const gemm_plan *p) { return p->g.c.dtype == TSR_F32 && p->g.c.col == 1; }
+static bool c_in_place(const gemm_plan *p) { return p->g.c.dtype == TSR_F32 && has_unit_cols(&p->g.c); }
 
 /* Rows per A block: about 110, a multiple of MR, and blocks of nearly equal size. */
 static int64_t rows_per_block(int64_t m, int64_t mr)
@@ -111,8 +121,7 @@ static void plan_split(gemm_plan *p, int32_t n_threads)
     p->n_products = g->batch * g->num_heads;
     p->mc = rows_per_block(g->m, p->kernel->mr);
     p->one_row_block = g->m <= p->mc;
-    p->b_in_place = g->m <= 2 * p->kernel->mr && g->b.dtype == TSR_F32 && g->b.col == 1 &&
-                    !g->b.strides_are_cols;
+    p->b_in_place = g->m <= 2 * p->kernel->mr && g->b.dtype == TSR_F32 && has_unit_cols(&g->b);
     const bool many = p->n_products >= 8 * (int64_t)n_threads || (p->n_products > 1 && flop < SMALL_FLOP);
     /* A tiny product is one item as well: not worth waking a thread for. */
     if (!c_needs_block && (flop < TINY_FLOP || (many && n_threads > 1)))
