@@ -45,7 +45,7 @@ static void random_trials(tsr_context *ctx)
 {
     for (int trial = 0; trial < 60; trial++) {
         const setting s = any_setting();
-        const int64_t b = kit_between(1, 3), h = kit_between(1, 3), l = kit_between(0, 9);
+        const int64_t b = kit_between(1, 3), h = kit_between(0, 3), l = kit_between(0, 9);
         const int64_t d = trial == 0 ? 1300 : 2 * kit_between(1, 70);
         const tsr_tensor x = kit_normal(KIT_NEW(kit_any_float(), kit_any_output(), b, h, l, d));
         kit_trial t = trial_of(x, &s, kit_any_output());

@@ -82,7 +82,7 @@ static void fwd_row(void *arg, int64_t i)
     const int64_t n_words = a->w.shape[0], row = job->first + i;
     const cpu_row logits = {(char *)(job->logits + i * n_words), 1, TSR_F32, sizeof(float)};
     const cpu_log_sum s = cpu_log_sum_of(job->cpu, &logits, n_words);
-    const double lse = s.shift + log(s.sum);
+    const double lse = s.shift + log((double)s.sum);
     const int32_t target = tsr_index_at(&a->targets, row);
     ((float *)a->lse.data)[row * a->lse.stride[0]] = (float)lse;
     job->loss[row] = target == a->ignore_index ? 0 : lse - job->logits[i * n_words + target];

@@ -4,7 +4,8 @@
 
 typedef struct dropout_job {
     const tsr_cpu *cpu;
-    const tsr_dropout_add_args *args;
+    int64_t n;
+    tsr_tensor x, residual, y;
     tsr_dropout_row row; /* of row 0 */
 } dropout_job;
 
@@ -12,9 +13,9 @@ static void dropout_row(void *arg, int64_t row)
 {
     const dropout_job *job = arg;
     const tsr_cpu *cpu = job->cpu;
-    const int64_t n = job->args->x.shape[job->args->x.rank - 1];
-    const cpu_row x = cpu_row_of(&job->args->x, row), y = cpu_row_of(&job->args->y, row);
-    const cpu_row residual = cpu_row_of(&job->args->residual, row);
+    const int64_t n = job->n;
+    const cpu_row x = cpu_row_of(&job->x, row), y = cpu_row_of(&job->y, row);
+    const cpu_row residual = cpu_row_of(&job->residual, row);
     float x_f32[CPU_CHUNK], residual_f32[CPU_CHUNK], y_f32[CPU_CHUNK];
     tsr_dropout_row dropout = job->row;
     dropout.row = (uint32_t)row;
@@ -32,11 +33,13 @@ tsr_status cpu_dropout_add(void *state, const tsr_dropout_add_args *args, void *
 {
     (void)workspace;
     const tsr_dropout *d = &args->dropout;
-    dropout_job job = {.cpu = state, .args = args};
+    dropout_job job = {.cpu = state, .n = args->x.shape[args->x.rank - 1]};
+    job.x = cpu_merged_rows(&args->x), job.y = cpu_merged_rows(&args->y);
+    job.residual = cpu_merged_rows(&args->residual);
     job.row = (tsr_dropout_row){.seed = d->seed,
                                 .offset = d->offset,
                                 .threshold = tsr_dropout_threshold(d->p),
                                 .scale = (float)(1 / (1 - (double)d->p))};
-    cpu_each_row(job.cpu, cpu_n_rows(&args->x), args->x.shape[args->x.rank - 1], dropout_row, &job);
+    cpu_each_row(job.cpu, cpu_n_rows(&args->x), job.n, dropout_row, &job);
     return TSR_OK;
 }

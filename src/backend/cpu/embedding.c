@@ -14,22 +14,21 @@ static int64_t id_at(const tsr_tensor *ids, int64_t i)
 
 typedef struct fwd_job {
     const tsr_cpu *cpu;
-    const tsr_embedding_fwd_args *args;
+    tsr_tensor table, ids, out; /* leading dimensions merged */
 } fwd_job;
 
 static void fwd_row(void *arg, int64_t i)
 {
     const fwd_job *job = arg;
-    const cpu_row from = cpu_row_of(&job->args->table, id_at(&job->args->ids, i));
-    const cpu_row to = cpu_row_of(&job->args->out, i);
-    cpu_copy_row(job->cpu, &from, &to, job->args->table.shape[1]);
+    const cpu_row from = cpu_row_of(&job->table, id_at(&job->ids, i)), to = cpu_row_of(&job->out, i);
+    cpu_copy_row(job->cpu, &from, &to, job->table.shape[1]);
 }
 
 tsr_status cpu_embedding_fwd(void *state, const tsr_embedding_fwd_args *args, void *workspace)
 {
     (void)workspace;
     TSR_TRY(tsr_check_ids(&args->ids, args->table.shape[0], NULL, "ids"));
-    fwd_job job = {state, args};
+    fwd_job job = {state, args->table, cpu_merged(&args->ids, args->ids.rank), cpu_merged_rows(&args->out)};
     cpu_each_row(state, tsr_tensor_numel(&args->ids), args->table.shape[1], fwd_row, &job);
     return TSR_OK;
 }
@@ -42,7 +41,8 @@ tsr_status cpu_embedding_fwd(void *state, const tsr_embedding_fwd_args *args, vo
  */
 typedef struct bwd_job {
     const tsr_cpu *cpu;
-    const tsr_embedding_bwd_args *args;
+    bool accumulate;
+    tsr_tensor ids, dout, dtable; /* leading dimensions merged */
     int64_t n_ids, n, width;
 } bwd_job;
 
@@ -62,13 +62,12 @@ static void bwd_columns(void *arg, int64_t item, int32_t slot)
 {
     const bwd_job *job = arg;
     const tsr_cpu *cpu = job->cpu;
-    const tsr_embedding_bwd_args *a = job->args;
     (void)slot;
     const int64_t first = item * job->width, end = cpu_min(first + job->width, job->n);
     float dout_f32[CPU_CHUNK], sum_f32[CPU_CHUNK];
-    if (!a->accumulate) clear_columns(&a->dtable, first, end - first);
+    if (!job->accumulate) clear_columns(&job->dtable, first, end - first);
     for (int64_t i = 0; i < job->n_ids; i++) {
-        const cpu_row dout = cpu_row_of(&a->dout, i), sum = cpu_row_of(&a->dtable, id_at(&a->ids, i));
+        const cpu_row dout = cpu_row_of(&job->dout, i), sum = cpu_row_of(&job->dtable, id_at(&job->ids, i));
         for (int64_t at = first; at < end; at += CPU_CHUNK) {
             const int64_t m = cpu_min(end - at, CPU_CHUNK);
             float *sums = (float *)cpu_read(cpu, &sum, at, m, sum_f32);
@@ -84,7 +83,9 @@ tsr_status cpu_embedding_bwd(void *state, const tsr_embedding_bwd_args *args, vo
     TSR_TRY(tsr_check_ids(&args->ids, args->dtable.shape[0], NULL, "ids"));
     const tsr_cpu *cpu = state;
     enum { CACHE_LINE = 16 };
-    bwd_job job = {cpu, args, tsr_tensor_numel(&args->ids), args->dtable.shape[1], 0};
+    bwd_job job = {.cpu = cpu, .accumulate = args->accumulate, .dtable = args->dtable};
+    job.ids = cpu_merged(&args->ids, args->ids.rank), job.dout = cpu_merged_rows(&args->dout);
+    job.n_ids = tsr_tensor_numel(&args->ids), job.n = args->dtable.shape[1];
     if (job.n == 0) return TSR_OK;
     job.width = cpu_ceil_div(cpu_ceil_div(job.n, tsr_threads_count(cpu->threads)), CACHE_LINE) * CACHE_LINE;
     cpu_run(cpu, cpu_ceil_div(job.n, job.width), (job.n_ids + args->dtable.shape[0]) * job.n, bwd_columns,

@@ -21,7 +21,7 @@ static float *entry(const tsr_tensor *per_row, int64_t row)
 
 typedef struct fwd_job {
     const tsr_cpu *cpu;
-    const tsr_norm_fwd_args *args;
+    tsr_norm_fwd_args args; /* leading dimensions merged */
 } fwd_job;
 
 /* The mean of x - centre, or of its square. */
@@ -61,7 +61,7 @@ static void fwd_row(void *arg, int64_t row)
 {
     const fwd_job *job = arg;
     const tsr_cpu *cpu = job->cpu;
-    const tsr_norm_fwd_args *a = job->args;
+    const tsr_norm_fwd_args *a = &job->args;
     const int64_t n = a->x.shape[a->x.rank - 1];
     const cpu_row x = cpu_row_of(&a->x, row), y = cpu_row_of(&a->y, row);
     const cpu_row weight = cpu_row_of(&a->weight, 0), bias = cpu_row_of(&a->bias, 0);
@@ -83,7 +83,10 @@ static void fwd_row(void *arg, int64_t row)
 tsr_status cpu_norm_fwd(void *state, const tsr_norm_fwd_args *args, void *workspace)
 {
     (void)workspace;
-    fwd_job job = {state, args};
+    fwd_job job = {state, *args};
+    job.args.x = cpu_merged_rows(&args->x), job.args.y = cpu_merged_rows(&args->y);
+    job.args.mean = cpu_merged(&args->mean, args->mean.rank);
+    job.args.rstd = cpu_merged(&args->rstd, args->rstd.rank);
     cpu_each_row(state, cpu_n_rows(&args->x), args->x.shape[args->x.rank - 1], fwd_row, &job);
     return TSR_OK;
 }
@@ -92,14 +95,18 @@ tsr_status cpu_norm_fwd(void *state, const tsr_norm_fwd_args *args, void *worksp
 
 typedef struct bwd_job {
     const tsr_cpu *cpu;
-    const tsr_norm_bwd_args *args;
+    tsr_norm_bwd_args args; /* leading dimensions merged */
     int64_t n, n_rows, n_chunks;
     float *dweight, *dbias; /* [n_chunks][n] sums of a chunk of rows, NULL if not wanted */
 } bwd_job;
 
 static bwd_job bwd_job_of(const void *state, const tsr_norm_bwd_args *args, tsr_arena *memory)
 {
-    bwd_job job = {.cpu = state, .args = args};
+    bwd_job job = {.cpu = state, .args = *args};
+    job.args.x = cpu_merged_rows(&args->x), job.args.dy = cpu_merged_rows(&args->dy);
+    job.args.dx = cpu_merged_rows(&args->dx);
+    job.args.mean = cpu_merged(&args->mean, args->mean.rank);
+    job.args.rstd = cpu_merged(&args->rstd, args->rstd.rank);
     job.n = args->x.shape[args->x.rank - 1], job.n_rows = cpu_n_rows(&args->x);
     job.n_chunks = cpu_ceil_div(job.n_rows, CPU_ROWS_OF_SUM);
     const size_t count = (size_t)(job.n_chunks * job.n);
@@ -123,14 +130,14 @@ static void find_means(const bwd_job *job, const cpu_row *x, const cpu_row *weig
                                 &g, &gx);
         sum_g += g, sum_gx += gx;
     }
-    if (job->args->centred) r->mean_g = (float)(sum_g / (double)job->n);
+    if (job->args.centred) r->mean_g = (float)(sum_g / (double)job->n);
     r->mean_gx = (float)(sum_gx / (double)job->n);
 }
 
 static void bwd_row(const bwd_job *job, int64_t row, float *dweight, float *dbias)
 {
     const tsr_cpu *cpu = job->cpu;
-    const tsr_norm_bwd_args *a = job->args;
+    const tsr_norm_bwd_args *a = &job->args;
     const cpu_row x = cpu_row_of(&a->x, row), dy = cpu_row_of(&a->dy, row), dx = cpu_row_of(&a->dx, row);
     const cpu_row weight = cpu_row_of(&a->weight, 0);
     float x_f32[CPU_CHUNK], weight_f32[CPU_CHUNK], dy_f32[CPU_CHUNK], dx_f32[CPU_CHUNK];

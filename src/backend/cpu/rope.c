@@ -62,21 +62,26 @@ static void turn_neighbours(const rope_job *job, const cpu_row *x, const cpu_row
     }
 }
 
-static void rope_row(void *arg, int64_t row)
+/* All heads of one position: they share the table's row. */
+static void rope_position(void *arg, int64_t entry)
 {
     const rope_job *job = arg;
     const tsr_rope_args *a = job->args;
-    const int64_t l = a->x.shape[2], i = row % l, b = row / (l * a->x.shape[1]);
+    const int64_t n_heads = a->x.shape[1], l = a->x.shape[2], b = entry / l, i = entry % l;
     int64_t position = a->start + i;
     if (a->positions.data != NULL)
         position = ((const int32_t *)
                         a->positions.data)[b * a->positions.stride[0] + i * a->positions.stride[1]];
-    const cpu_row x = cpu_row_of(&a->x, row), y = cpu_row_of(&a->y, row);
     const cpu_row cos_row = cpu_row_of(&a->cos, position), sin_row = cpu_row_of(&a->sin, position);
-    if (a->interleaved)
-        turn_neighbours(job, &x, &y, &cos_row, &sin_row, a->x.shape[3] / 2);
-    else
-        turn_halves(job, &x, &y, &cos_row, &sin_row, a->x.shape[3] / 2);
+    cpu_row x = cpu_row_of(&a->x, b * n_heads * l + i), y = cpu_row_of(&a->y, b * n_heads * l + i);
+    for (int64_t h = 0; h < n_heads; h++) {
+        if (a->interleaved)
+            turn_neighbours(job, &x, &y, &cos_row, &sin_row, a->x.shape[3] / 2);
+        else
+            turn_halves(job, &x, &y, &cos_row, &sin_row, a->x.shape[3] / 2);
+        x.data += a->x.stride[1] * x.nbytes;
+        y.data += a->y.stride[1] * y.nbytes;
+    }
 }
 
 tsr_status cpu_rope(void *state, const tsr_rope_args *args, void *workspace)
@@ -85,6 +90,8 @@ tsr_status cpu_rope(void *state, const tsr_rope_args *args, void *workspace)
     if (args->positions.data != NULL)
         TSR_TRY(tsr_check_ids(&args->positions, args->cos.shape[0], NULL, "positions"));
     rope_job job = {state, args};
-    cpu_each_row(state, cpu_n_rows(&args->x), args->x.shape[3], rope_row, &job);
+    const tsr_tensor *x = &args->x;
+    if (x->shape[1] == 0) return TSR_OK;
+    cpu_each_row(state, x->shape[0] * x->shape[2], x->shape[1] * x->shape[3], rope_position, &job);
     return TSR_OK;
 }

@@ -28,15 +28,16 @@ cpu_log_sum cpu_log_sum_of(const tsr_cpu *cpu, const cpu_row *x, int64_t n)
 
 typedef struct fwd_job {
     const tsr_cpu *cpu;
-    const tsr_softmax_fwd_args *args;
+    int64_t n;
+    tsr_tensor x, y;
 } fwd_job;
 
 static void fwd_row(void *arg, int64_t row)
 {
     const fwd_job *job = arg;
     const tsr_cpu *cpu = job->cpu;
-    const cpu_row x = cpu_row_of(&job->args->x, row), y = cpu_row_of(&job->args->y, row);
-    const int64_t n = job->args->x.shape[job->args->x.rank - 1];
+    const cpu_row x = cpu_row_of(&job->x, row), y = cpu_row_of(&job->y, row);
+    const int64_t n = job->n;
     float x_f32[CPU_CHUNK], y_f32[CPU_CHUNK];
     const cpu_log_sum s = cpu_log_sum_of(cpu, &x, n);
     const float scale = s.sum == 0 ? 0 : 1 / s.sum; /* 0: a row of nothing but -Inf */
@@ -51,14 +52,16 @@ static void fwd_row(void *arg, int64_t row)
 tsr_status cpu_softmax_fwd(void *state, const tsr_softmax_fwd_args *args, void *workspace)
 {
     (void)workspace;
-    fwd_job job = {state, args};
-    cpu_each_row(state, cpu_n_rows(&args->x), args->x.shape[args->x.rank - 1], fwd_row, &job);
+    const int64_t n = args->x.shape[args->x.rank - 1];
+    fwd_job job = {state, n, cpu_merged_rows(&args->x), cpu_merged_rows(&args->y)};
+    cpu_each_row(state, cpu_n_rows(&args->x), n, fwd_row, &job);
     return TSR_OK;
 }
 
 typedef struct bwd_job {
     const tsr_cpu *cpu;
-    const tsr_softmax_bwd_args *args;
+    int64_t n;
+    tsr_tensor y, dy, dx;
 } bwd_job;
 
 /* dx = y * (dy - sum of dy * y) */
@@ -66,9 +69,9 @@ static void bwd_row(void *arg, int64_t row)
 {
     const bwd_job *job = arg;
     const tsr_cpu *cpu = job->cpu;
-    const cpu_row y = cpu_row_of(&job->args->y, row), dy = cpu_row_of(&job->args->dy, row);
-    const cpu_row dx = cpu_row_of(&job->args->dx, row);
-    const int64_t n = job->args->y.shape[job->args->y.rank - 1];
+    const cpu_row y = cpu_row_of(&job->y, row), dy = cpu_row_of(&job->dy, row);
+    const cpu_row dx = cpu_row_of(&job->dx, row);
+    const int64_t n = job->n;
     float y_f32[CPU_CHUNK], dy_f32[CPU_CHUNK], dx_f32[CPU_CHUNK];
     double dot = 0;
     for (int64_t at = 0; at < n; at += CPU_CHUNK) {
@@ -87,7 +90,9 @@ static void bwd_row(void *arg, int64_t row)
 tsr_status cpu_softmax_bwd(void *state, const tsr_softmax_bwd_args *args, void *workspace)
 {
     (void)workspace;
-    bwd_job job = {state, args};
-    cpu_each_row(state, cpu_n_rows(&args->y), args->y.shape[args->y.rank - 1], bwd_row, &job);
+    const int64_t n = args->y.shape[args->y.rank - 1];
+    bwd_job job = {state, n, cpu_merged_rows(&args->y), cpu_merged_rows(&args->dy),
+                   cpu_merged_rows(&args->dx)};
+    cpu_each_row(state, cpu_n_rows(&args->y), n, bwd_row, &job);
     return TSR_OK;
 }

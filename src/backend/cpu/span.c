@@ -34,6 +34,22 @@ int64_t cpu_n_rows(const tsr_tensor *t)
     return n;
 }
 
+tsr_tensor cpu_merged(const tsr_tensor *t, int32_t n_dims)
+{
+    tsr_tensor r = *t;
+    if (t->data == NULL) return r;
+    r.rank = 0;
+    for (int32_t d = 0; d < t->rank; d++) {
+        if (d < n_dims && t->shape[d] == 1) continue;
+        if (d < n_dims && r.rank > 0 && r.stride[r.rank - 1] == t->shape[d] * t->stride[d])
+            r.shape[r.rank - 1] *= t->shape[d]; /* a row-major pair becomes one */
+        else
+            r.shape[r.rank++] = t->shape[d];
+        r.stride[r.rank - 1] = t->stride[d];
+    }
+    return r;
+}
+
 cpu_row cpu_row_of(const tsr_tensor *t, int64_t row)
 {
     if (t->data == NULL) return (cpu_row){0};
@@ -184,14 +200,18 @@ static void span_item(void *arg, int64_t item, int32_t slot)
     const int64_t first = item * l->spans_per_item;
     const int64_t end = cpu_min(first + l->spans_per_item, l->n_rows * l->n_spans);
     for (int64_t span = first; span < end; span++) {
-        const int64_t at = span % l->n_spans * CPU_ITEM;
+        int64_t row = l->n_spans == 1 ? span : span / l->n_spans;
+        const int64_t at = (span - row * l->n_spans) * CPU_ITEM;
+        int64_t index[TSR_MAX_RANK] = {0};
+        for (int32_t d = l->n_outer - 1; d > 0; d--) {
+            index[d] = row % l->shape[d];
+            row /= l->shape[d];
+        }
+        index[0] = row; /* 0 where there are no outer dimensions */
         cpu_row x[CPU_MAX_OPERANDS];
         for (int32_t i = 0; i < l->n_operands; i++) {
-            int64_t offset = at * l->row[i].stride, row = span / l->n_spans;
-            for (int32_t d = l->n_outer - 1; d >= 0; d--) {
-                offset += row % l->shape[d] * l->stride[i][d];
-                row /= l->shape[d];
-            }
+            int64_t offset = at * l->row[i].stride;
+            for (int32_t d = 0; d < l->n_outer; d++) offset += index[d] * l->stride[i][d];
             x[i] = l->row[i];
             x[i].data += offset * x[i].nbytes;
         }

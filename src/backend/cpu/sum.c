@@ -86,7 +86,7 @@ enum { COLUMNS_OF_ITEM = 1024 };
 
 typedef struct rows_job {
     const tsr_cpu *cpu;
-    const tsr_tensor *x;
+    tsr_tensor x;                          /* leading dimensions merged */
     int64_t n_rows, n, n_chunks, n_pieces; /* chunks of rows, pieces of columns */
     float *partial;                        /* [n_chunks][n] */
 } rows_job;
@@ -95,7 +95,7 @@ static rows_job rows_job_of(const void *state, const tsr_tensor *x, void *worksp
 {
     const int64_t n_rows = cpu_n_rows(x), n = x->shape[x->rank - 1];
     return (rows_job){.cpu = state,
-                      .x = x,
+                      .x = cpu_merged_rows(x),
                       .n_rows = n_rows,
                       .n = n,
                       .n_chunks = cpu_ceil_div(n_rows, CPU_ROWS_OF_SUM),
@@ -114,7 +114,7 @@ static void sum_chunk(void *arg, int64_t item, int32_t slot)
     float scratch[CPU_CHUNK];
     memset(sums + first, 0, (size_t)(end - first) * sizeof *sums);
     for (int64_t row = chunk * CPU_ROWS_OF_SUM; row < end_row; row++) {
-        const cpu_row x = cpu_row_of(job->x, row);
+        const cpu_row x = cpu_row_of(&job->x, row);
         for (int64_t at = first; at < end; at += CPU_CHUNK) {
             const int64_t m = cpu_min(end - at, CPU_CHUNK);
             job->cpu->row_f32->accumulate(m, cpu_read(job->cpu, &x, at, m, scratch), sums + at);
