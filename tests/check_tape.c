@@ -101,6 +101,27 @@ static void test_views_lead_to_one_gradient(void **state)
     kit_check_equal(dx, (const double[]){0, 0, 6, 1});
 }
 
+/* d(x^2 + detached(x^2)): only one term counts. The value stays as long as the detached handle does. */
+static void test_detached_variables(void **state)
+{
+    (void)state;
+    double x[N] = {1, -2, 3, 0.5}, dx[N] = {0}, expected[N];
+    tsr_var fixed, sums[2];
+    tsr_tensor t;
+    const tsr_var a = kit_var_square(kit_var_leaf(x, dx));
+    KIT_OK(tsr_tape_detach(kit_tape, a, &fixed));
+    KIT_OK(sum_and_difference(a, fixed, sums));
+    KIT_FAILS(TSR_ERR_ARGUMENT, "nothing was recorded",
+              tsr_tape_backward(kit_tape, kit_var_sum(kit_var_square(fixed)), 1));
+    tsr_tape_release(kit_tape, a);
+    KIT_OK(tsr_tape_backward(kit_tape, kit_var_sum(sums[0]), 1));
+    for (int i = 0; i < N; i++) expected[i] = 2 * x[i];
+    kit_check_equal(dx, expected);
+    KIT_OK(tsr_tape_value(kit_tape, fixed, &t));
+    for (int i = 0; i < N; i++) expected[i] = x[i] * x[i];
+    kit_check_equal(t.data, expected);
+}
+
 /* An output that nobody used: zeros, or absent where the operator says so; and an input without gradient. */
 static void test_outputs_without_gradient(void **state)
 {
@@ -311,6 +332,7 @@ int main(void)
         TEST(test_shared_inputs_accumulate),
         TEST(test_one_variable_twice_in_one_operator),
         TEST(test_views_lead_to_one_gradient),
+        TEST(test_detached_variables),
         TEST(test_outputs_without_gradient),
         TEST(test_gradient_dtypes),
         TEST(test_backward_from_any_variable),

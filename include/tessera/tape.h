@@ -44,6 +44,7 @@ typedef struct tsr_parameter {
 TSR_API tsr_status tsr_tape_create(tsr_context *ctx, tsr_tape **out);
 /* NULL is allowed. The context must still be there. */
 TSR_API void tsr_tape_destroy(tsr_tape *tape);
+/* NULL for NULL. */
 TSR_API tsr_context *tsr_tape_context(const tsr_tape *tape);
 
 /* Off: operators applied from now on are not recorded, gradients do not flow through them. On at first. */
@@ -72,6 +73,9 @@ TSR_API tsr_status tsr_tape_reshape(tsr_tape *tape, tsr_var x, int32_t rank, con
 TSR_API tsr_status tsr_tape_transpose(tsr_tape *tape, tsr_var x, int32_t i, int32_t j, tsr_var *out);
 TSR_API tsr_status tsr_tape_slice(tsr_tape *tape, tsr_var x, int32_t dim, int64_t start, int64_t length,
                                   tsr_var *out);
+
+/* The same value as a variable that no gradient flows through. */
+TSR_API tsr_status tsr_tape_detach(tsr_tape *tape, tsr_var x, tsr_var *out);
 
 /*
  * Plays the tape backwards from `loss` (one element) with d loss = scale, adds to the parameters' gradients,

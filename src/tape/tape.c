@@ -37,11 +37,16 @@ void tsr_tape_destroy(tsr_tape *tape)
     free(tape);
 }
 
-tsr_context *tsr_tape_context(const tsr_tape *tape) { return tape->ctx; }
-void tsr_tape_set_recording(tsr_tape *tape, int on) { tape->recording = on != 0; }
+tsr_context *tsr_tape_context(const tsr_tape *tape) { return tape != NULL ? tape->ctx : NULL; }
+
+void tsr_tape_set_recording(tsr_tape *tape, int on)
+{
+    if (tape != NULL) tape->recording = on != 0;
+}
 
 tsr_tape_memory tsr_tape_memory_use(const tsr_tape *tape)
 {
+    if (tape == NULL) return (tsr_tape_memory){0};
     const tsr_pool *p = &tape->pool;
     return (tsr_tape_memory){.in_use_nbytes = p->in_use,
                              .step_peak_nbytes = p->step_peak,
@@ -308,4 +313,17 @@ tsr_status tsr_tape_slice(tsr_tape *tape, tsr_var x, int32_t dim, int64_t start,
                         (long long)length, (long long)start, (int)dim, tsr_shape_of(value).text);
     const tsr_tensor view = tsr_tensor_slice(value, dim, start, length);
     return make_view(tape, id, &view, out);
+}
+
+tsr_status tsr_tape_detach(tsr_tape *tape, tsr_var x, tsr_var *out)
+{
+    TSR_TRY(check(tape, out, out, "tape_detach"));
+    uint32_t id;
+    TSR_TRY(tsr_tape_find(tape, x, "tape_detach", &id));
+    const tsr_tensor value = tape->variables[id].value;
+    TSR_TRY(make_view(tape, id, &value, out));
+    tsr_variable *made = &tape->variables[out->id];
+    made->base = out->id;
+    made->wants_grad = false;
+    return TSR_OK;
 }
