@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "kit/tape.h"
+#include "tape/pool.h"
 #include "tessera/tape_ops.h"
 
 /* ---- memory ---- */
@@ -127,6 +128,47 @@ static void test_held_values_stay(void **state)
     kit_check_equal(t.data, (const double[]){1, 4, 9, 16});
     KIT_OK(tsr_tape_value(kit_tape, up, &t));
     kit_check_equal(t.data, (const double[]){1, 4, 9, 16});
+}
+
+/* Taken spans never share a byte; when all are given back, each segment is one span again. */
+static void test_pool_gives_each_byte_once(void **state)
+{
+    (void)state;
+    enum { SLOTS = 40 };
+    tsr_pool pool = {.ctx = tsr_tape_context(kit_tape)};
+    struct {
+        uint32_t span;
+        size_t nbytes;
+        unsigned char *data;
+    } slot[SLOTS] = {{0}};
+    tsr_random r = {.seed = 7};
+    for (int i = 0; i < 20000; i++) {
+        const size_t k = tsr_random_below(&r, SLOTS);
+        if (slot[k].data == NULL) {
+            void *data;
+            slot[k].nbytes = 1 + tsr_random_below(&r, i % 100 == 0 ? 3000000 : 5000);
+            KIT_OK(tsr_pool_take(&pool, slot[k].nbytes, &slot[k].span, &data));
+            assert_int_equal((uintptr_t)data % 64, 0);
+            slot[k].data = memset(data, (int)k, slot[k].nbytes);
+        } else {
+            for (size_t b = 0; b < slot[k].nbytes; b++)
+                if (slot[k].data[b] != k) fail_msg("byte %zu of span %zu was given twice", b, k);
+            tsr_pool_give(&pool, slot[k].span);
+            slot[k].data = NULL;
+        }
+    }
+    for (int k = 0; k < SLOTS; k++)
+        if (slot[k].data != NULL) tsr_pool_give(&pool, slot[k].span);
+    assert_int_equal(pool.in_use, 0);
+    uint32_t n_spans = 0;
+    for (uint32_t i = 1; i <= pool.n_spans; i++) n_spans += pool.spans[i].used;
+    assert_true(pool.n_segments > 1);
+    assert_int_equal(n_spans, pool.n_segments);
+    const size_t reserved = pool.reserved;
+    KIT_OK(tsr_pool_settle(&pool));
+    assert_int_equal(pool.n_segments, 1);
+    assert_int_equal(pool.reserved, reserved);
+    tsr_pool_clear(&pool);
 }
 
 /* ---- random programs against a plain twin ---- */
@@ -275,6 +317,7 @@ int main(void)
         TEST(test_steady_state_allocates_nothing),
         TEST(test_frozen_parameters_save_memory),
         TEST(test_held_values_stay),
+        TEST(test_pool_gives_each_byte_once),
         TEST(test_random_programs),
     };
     return cmocka_run_group_tests_name("tape_memory", tests, NULL, NULL);
