@@ -7,12 +7,14 @@
 
 #include "base/error.h"
 #include "cli.h"
+#include "format/npy.h"
 #include "format/tokenizer.h"
+#include "format/tokenizer_bytes.h"
 #include "model/generate.h"
 
 typedef struct generate_flags {
     common_options common;
-    const char *directory, *prompt;
+    const char *directory, *prompt, *logits;
     tsr_generate_options generate;
     int64_t n_tokens, top_k, seed;
     int dtype;
@@ -39,6 +41,8 @@ static int read_flags(int argc, char **argv, generate_flags *f)
         int_option("--seed", "N", &f->seed, 0, 9e15, "the same seed, the same text (default 0)"),
         choice_option("--dtype", "TYPE", &f->dtype, dtype_names,
                       "hold weights in f32 (default), bf16 or f16"),
+        text_option("--logits", "FILE", &f->logits,
+                    "store the logits of what follows the prompt, f32 [vocabulary], as .npy"),
         backend_option(&f->common),
         threads_option(&f->common),
         json_option(&f->common),
@@ -68,8 +72,12 @@ typedef struct session {
     tsr_tokenizer *tokenizer;
     tsr_weights weights;
     tsr_ids prompt;
-    char *text; /* what was generated, for --json */
+    float *logits;
+    /* What was generated, for --json. */
+    tsr_ids ids;
+    char *text;
     size_t n_text, text_capacity;
+    tsr_status status; /* of keeping it */
 } session;
 
 static tsr_status append_text(session *s, const char *bytes, size_t n)
@@ -77,7 +85,7 @@ static tsr_status append_text(session *s, const char *bytes, size_t n)
     if (s->n_text + n + 1 > s->text_capacity) {
         const size_t capacity = 2 * (s->n_text + n) + 64;
         char *grown = realloc(s->text, capacity);
-        if (grown == NULL) return tsr_fail(TSR_ERR_MEMORY, "generate: out of memory");
+        if (grown == NULL) return tsr_fail(TSR_ERR_MEMORY, "out of memory for the text");
         s->text = grown, s->text_capacity = capacity;
     }
     memcpy(s->text + s->n_text, bytes, n);
@@ -88,10 +96,14 @@ static tsr_status append_text(session *s, const char *bytes, size_t n)
 static bool print_token(void *user, int32_t id)
 {
     session *s = user;
-    const char *bytes;
-    size_t n;
-    if (tsr_tokenizer_token(s->tokenizer, id, &bytes, &n) != TSR_OK) return true; /* an id without a token */
-    if (s->flags->common.json) return append_text(s, bytes, n) == TSR_OK;
+    const char *bytes = "";
+    size_t n = 0; /* stays so for an id without a token: models have more rows than tokens */
+    if (tsr_tokenizer_token(s->tokenizer, id, &bytes, &n) != TSR_OK) n = 0;
+    if (s->flags->common.json) {
+        s->status = tsr_ids_append(&s->ids, id);
+        if (s->status == TSR_OK) s->status = append_text(s, bytes, n);
+        return s->status == TSR_OK;
+    }
     fwrite(bytes, 1, n, stdout);
     return fflush(stdout) == 0;
 }
@@ -102,30 +114,29 @@ static size_t peak_memory_nbytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
 }
 
-/* "a\"b" without the quotes around it; bytes that are no UTF-8 would break the JSON, so they become U+FFFD.
- */
+/* "a\"b" without the quotes around it; runs of bytes that are no UTF-8 become U+FFFD. */
 static void print_json_text(const char *text, size_t n)
 {
-    for (size_t i = 0; i < n;) {
-        const unsigned char c = (unsigned char)text[i];
-        const int length = c < 0x80                ? 1
-                           : c >= 0xc2 && c < 0xe0 ? 2
-                           : c >= 0xe0 && c < 0xf0 ? 3
-                           : c >= 0xf0 && c < 0xf5 ? 4
-                                                   : 0;
-        bool whole = length > 0 && i + (size_t)length <= n;
-        for (int k = 1; whole && k < length; k++) whole = ((unsigned char)text[i + (size_t)k] & 0xc0) == 0x80;
-        if (!whole) {
-            fputs("\\ufffd", stdout);
-            i++;
-            continue;
+    while (n > 0) {
+        const size_t valid = tsr_utf8_valid(text, n);
+        for (size_t i = 0; i < valid; i++) {
+            const unsigned char c = (unsigned char)text[i];
+            if (c < 0x20 || c == '"' || c == '\\')
+                printf("\\u%04x", c);
+            else
+                putchar(c);
         }
-        if (c < 0x20 || c == '"' || c == '\\')
-            printf("\\u%04x", c);
-        else
-            fwrite(text + i, 1, (size_t)length, stdout);
-        i += (size_t)length;
+        text += valid, n -= valid;
+        if (n == 0) return;
+        fputs("\\ufffd", stdout);
+        const size_t invalid = tsr_utf8_invalid(text, n);
+        text += invalid, n -= invalid;
     }
+}
+
+static void print_json_ids(const tsr_ids *ids)
+{
+    for (size_t i = 0; i < ids->n; i++) printf("%s%d", i == 0 ? "" : ",", (int)ids->id[i]);
 }
 
 static void print_figures(const session *s, const tsr_context *ctx, const tsr_generate_figures *g)
@@ -135,9 +146,13 @@ static void print_figures(const session *s, const tsr_context *ctx, const tsr_ge
     const double mib = (double)peak_memory_nbytes() / 1048576;
     if (s->flags->common.json) {
         printf("{\"prompt_tokens\":%lld,\"prompt_tokens_per_s\":%.1f,\"tokens\":%lld,\"tokens_per_s\":%.1f,"
-               "\"peak_memory_mib\":%.1f,\"threads\":%d,\"backend\":\"%s\",\"text\":\"",
+               "\"peak_memory_mib\":%.1f,\"threads\":%d,\"backend\":\"%s\",\"prompt_ids\":[",
                (long long)g->n_prompt, prompt_rate, (long long)g->n_generated, rate, mib,
                (int)tsr_context_n_threads(ctx), tsr_context_backend(ctx));
+        print_json_ids(&s->prompt);
+        fputs("],\"ids\":[", stdout);
+        print_json_ids(&s->ids);
+        fputs("],\"text\":\"", stdout);
         print_json_text(s->text, s->n_text);
         puts("\"}");
         return;
@@ -159,17 +174,31 @@ static void print_figures(const session *s, const tsr_context *ctx, const tsr_ge
 static tsr_status open_session(session *s, tsr_context *ctx)
 {
     const generate_flags *f = s->flags;
-    TSR_TRY(tsr_tokenizer_load(f->directory, &s->tokenizer));
     TSR_TRY(tsr_weights_load(ctx, f->directory, dtypes[f->dtype], &s->weights));
+    TSR_TRY(tsr_tokenizer_load(f->directory, &s->tokenizer));
     TSR_TRY(tsr_tokenizer_encode(s->tokenizer, f->prompt, strlen(f->prompt), true, &s->prompt));
     /* Nothing to go on from: the end of a text that came before. */
-    if (s->prompt.n == 0 && tsr_tokenizer_eos(s->tokenizer) >= 0) {
-        s->prompt.id = malloc(sizeof *s->prompt.id);
-        if (s->prompt.id == NULL) return tsr_fail(TSR_ERR_MEMORY, "generate: out of memory");
-        s->prompt.id[s->prompt.n++] = tsr_tokenizer_eos(s->tokenizer);
-        s->prompt.capacity = 1;
+    const int32_t eos = tsr_tokenizer_eos(s->tokenizer);
+    if (s->prompt.n == 0 && eos >= 0) TSR_TRY(tsr_ids_append(&s->prompt, eos));
+    if (f->logits != NULL) {
+        s->logits = malloc((size_t)s->weights.config.vocab_size * sizeof *s->logits);
+        if (s->logits == NULL) return tsr_fail(TSR_ERR_MEMORY, "out of memory for the logits");
     }
     return TSR_OK;
+}
+
+/* The text as it comes, then the logits' file. */
+static tsr_status write_text(session *s, tsr_generate_figures *figures)
+{
+    const generate_flags *f = s->flags;
+    tsr_generate_options options = f->generate;
+    options.logits = s->logits;
+    if (!f->common.json) fwrite(f->prompt, 1, strlen(f->prompt), stdout);
+    TSR_TRY(tsr_generate(&s->weights, s->prompt.id, (int64_t)s->prompt.n, &options, print_token, s, figures));
+    TSR_TRY(s->status);
+    if (s->logits == NULL) return TSR_OK;
+    const tsr_tensor logits = tsr_tensor_1d(s->logits, TSR_F32, s->weights.config.vocab_size);
+    return tsr_npy_write(f->logits, &logits);
 }
 
 static int generate(tsr_context *ctx, const generate_flags *f)
@@ -177,16 +206,14 @@ static int generate(tsr_context *ctx, const generate_flags *f)
     session s = {.flags = f};
     tsr_generate_figures figures = {0};
     tsr_status status = open_session(&s, ctx);
-    if (status == TSR_OK) {
-        if (!f->common.json) fwrite(f->prompt, 1, strlen(f->prompt), stdout);
-        status = tsr_generate(&s.weights, s.prompt.id, (int64_t)s.prompt.n, &f->generate, print_token, &s,
-                              &figures);
-    }
+    if (status == TSR_OK) status = write_text(&s, &figures);
     if (status == TSR_OK) print_figures(&s, ctx, &figures);
     const int exit_status = status == TSR_OK ? EXIT_DONE : work_failed("generate");
     tsr_weights_free(&s.weights);
     tsr_tokenizer_free(s.tokenizer);
     tsr_ids_free(&s.prompt);
+    tsr_ids_free(&s.ids);
+    free(s.logits);
     free(s.text);
     return exit_status;
 }

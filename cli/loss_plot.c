@@ -27,8 +27,9 @@ static void draw(drawing *d, const char *format, ...)
     char line[256];
     va_list args;
     va_start(args, format);
-    const int n = vsnprintf(line, sizeof line, format, args);
+    const int length = vsnprintf(line, sizeof line, format, args), most = sizeof line - 1;
     va_end(args);
+    const int n = length < most ? length : most;
     if (d->n + (size_t)n + 1 > d->capacity) {
         const size_t capacity = 2 * d->capacity + sizeof line;
         char *grown = realloc(d->text, capacity);
@@ -73,7 +74,7 @@ static void draw_curve(drawing *d, const tsr_train_point *history, int64_t n, in
     draw(d, "'/>\n");
     for (int i = 0; i < TICKS; i++) {
         const double y = a.low + (a.high - a.low) * i / (TICKS - 1);
-        draw(d, "<text x='%d' y='%.1f' fill='%s' text-anchor='%s'>%.2f</text>\n",
+        draw(d, "<text x='%d' y='%.1f' fill='%s' text-anchor='%s'>%.4g</text>\n",
              column == 0 ? LEFT - 6 : RIGHT + 6, y_at(y, a) + 4, colour, column == 0 ? "end" : "start", y);
     }
 }

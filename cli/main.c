@@ -1,4 +1,6 @@
 /* cli/main.c - the program: finds the command, lets it run, makes sure that its output arrived */
+#define _XOPEN_SOURCE 700
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,8 +48,13 @@ static int run(int argc, char **argv)
     return EXIT_USAGE;
 }
 
+/*
+ * A full disk, or a limit on the size of files, is an error that a message tells of, not a signal to die by.
+ * SIGPIPE stays as it is: who reads our output and has enough of it ends us, as with any filter.
+ */
 int main(int argc, char **argv)
 {
+    signal(SIGXFSZ, SIG_IGN);
     const int status = run(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("tessera: writing to stdout");

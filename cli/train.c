@@ -1,8 +1,8 @@
 /*
  * cli/train.c - tessera train: a Llama learns from text
  *
- * Progress goes to stderr: one line that is rewritten on a terminal, one now and then elsewhere. Ctrl-C
- * finishes the step, stores a checkpoint and ends; a second one ends at once.
+ * Progress goes to stderr: one line that is rewritten on a terminal, one now and then elsewhere. Ctrl-C (or
+ * the end of the terminal) finishes the step, stores a checkpoint and ends; a second one ends at once.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "format/file.h"
 #include "loss_plot.h"
 #include "train/trainer.h"
 
@@ -19,55 +20,85 @@ static volatile sig_atomic_t stop_requested;
 
 static void request_stop(int signal_number)
 {
+    (void)signal_number;
     stop_requested = 1;
-    signal(signal_number, SIG_DFL);
 }
+
+/* A log that nobody reads any more is no reason to lose a run, so the end of its pipe goes unheard. */
+static void handle_signals(void)
+{
+    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+    const struct sigaction once = {.sa_handler = request_stop, .sa_flags = SA_RESTART | SA_RESETHAND};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        struct sigaction old;
+        const bool nohup = stops[i] == SIGHUP && sigaction(SIGHUP, NULL, &old) == 0 &&
+                           old.sa_handler == SIG_IGN;
+        if (!nohup) sigaction(stops[i], &once, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+enum { MAX_SETTINGS = 32 };
 
 typedef struct train_flags {
     common_options common;
     tsr_train_options train;
     const char *plot;
     int dtype;
+    /* What makes the run what it is: a checkpoint holds the same. */
+    struct {
+        option option;
+        bool given;
+    } setting[MAX_SETTINGS];
+    int n_settings;
 } train_flags;
+
+static option setting(train_flags *f, option o)
+{
+    o.given = &f->setting[f->n_settings].given;
+    f->setting[f->n_settings++].option = o;
+    return o;
+}
 
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 
 static int read_flags(int argc, char **argv, train_flags *f)
 {
-    int64_t seed = 0;
-    bool minutes_given = false, steps_given = false;
     tsr_train_options *t = &f->train;
     const option options[] = {
         required_option("--data", "PATH", &t->data, "text to learn from: a file, or a folder of files"),
         required_option("--out", "DIR", &t->out, "where the model and its checkpoint go"),
-        noting(real_option("--minutes", "M", &t->minutes, 0.01, 1e6, "train about this long (default 2)"),
-               &minutes_given),
-        noting(int_option("--steps", "N", &t->steps, 1, 1e12, "train this many steps"), &steps_given),
+        setting(f,
+                real_option("--minutes", "M", &t->minutes, 0.01, 1e6, "train about this long (default 2)")),
+        setting(f, int_option("--steps", "N", &t->steps, 1, TSR_MAX_STEPS, "train this many steps")),
         flag_option("--resume", &t->resume, "go on from the checkpoint in --out, with its settings"),
         flag_option("--overwrite", &t->overwrite, "a model that is in --out already may go"),
         text_option("--plot", "FILE", &f->plot, "draw the loss curve as an SVG"),
         heading("The model"),
-        int_option("--vocab", "N", &t->vocab, 257, 1e6, "tokens in the vocabulary (default 1024)"),
-        int_option("--dim", "N", &t->dim, 2, 65536, "width of the residual stream (default 192)"),
-        int_option("--layers", "N", &t->layers, 1, 1000, "blocks (default 6)"),
-        int_option("--heads", "N", &t->heads, 1, 1024, "query heads (default 6)"),
-        int_option("--kv-heads", "N", &t->kv_heads, 1, 1024, "key-value heads (default 3)"),
-        int_option("--ffn", "N", &t->ffn, 1, 1e6, "width of the feed-forward (default 512)"),
-        int_option("--context", "N", &t->context, 2, 1e6, "tokens that are seen at once (default 256)"),
-        choice_option("--dtype", "TYPE", &f->dtype, dtype_names,
-                      "f32 (default), or bf16 with f32 master weights"),
+        setting(f,
+                int_option("--vocab", "N", &t->vocab, 257, 1e6, "tokens in the vocabulary (default 1024)")),
+        setting(f, int_option("--dim", "N", &t->dim, 2, 65536, "width of the residual stream (default 192)")),
+        setting(f, int_option("--layers", "N", &t->layers, 1, 1000, "blocks (default 6)")),
+        setting(f, int_option("--heads", "N", &t->heads, 1, 1024, "query heads (default 6)")),
+        setting(f, int_option("--kv-heads", "N", &t->kv_heads, 1, 1024, "key-value heads (default 3)")),
+        setting(f, int_option("--ffn", "N", &t->ffn, 1, 1e6, "width of the feed-forward (default 512)")),
+        setting(f, int_option("--context", "N", &t->context, 2, 1e6, "tokens seen at once (default 256)")),
+        setting(f, choice_option("--dtype", "TYPE", &f->dtype, dtype_names,
+                                 "f32 (default), or bf16 with f32 master weights")),
         heading("Learning"),
-        int_option("--batch", "N", &t->batch, 1, 65536, "windows a pass (default 8)"),
-        int_option("--accumulate", "N", &t->accumulate, 1, 65536, "passes a step (default 1)"),
-        real_option("--lr", "X", &t->lr, 0, 10, "peak learning rate (default 0.002)"),
-        int_option("--warmup", "N", &t->warmup, 0, 1e9, "steps until the peak (default 30)"),
-        real_option("--weight-decay", "X", &t->weight_decay, 0, 10, "of matrices (default 0.1)"),
-        real_option("--clip", "X", &t->clip, 0, 1e9, "largest norm of the gradient, 0 = any (default 1)"),
-        real_option("--dropout", "P", &t->dropout, 0, 0.99,
-                    "of what is added to the residual stream (default 0)"),
-        int_option("--evaluations", "N", &t->n_evaluations, 1, 1e6,
-                   "looks at the held-out text (default 12)"),
-        int_option("--seed", "N", &seed, 0, 9e15, "of weights, windows and dropout (default 0)"),
+        setting(f, int_option("--batch", "N", &t->batch, 1, 65536, "windows a pass (default 8)")),
+        setting(f, int_option("--accumulate", "N", &t->accumulate, 1, 65536, "passes a step (default 1)")),
+        setting(f, real_option("--lr", "X", &t->lr, 0, 10, "peak learning rate (default 0.002)")),
+        setting(f, int_option("--warmup", "N", &t->warmup, 0, 1e9, "steps until the peak (default 30)")),
+        setting(f, real_option("--weight-decay", "X", &t->weight_decay, 0, 10, "of matrices (default 0.1)")),
+        setting(f, real_option("--clip", "X", &t->clip, 0, 1e9,
+                               "largest norm of the gradient, 0 = any (default 1)")),
+        setting(f, real_option("--dropout", "P", &t->dropout, 0, 0.99,
+                               "of what is added to the residual stream (default 0)")),
+        setting(f, int_option("--evaluations", "N", &t->n_evaluations, 1, 1e6,
+                              "looks at the held-out text (default 12)")),
+        setting(f, int_option("--seed", "N", (int64_t *)&t->seed, 0, 9e15,
+                              "of weights, windows and dropout (default 0)")),
         backend_option(&f->common),
         threads_option(&f->common),
         json_option(&f->common),
@@ -85,12 +116,38 @@ static int read_flags(int argc, char **argv, train_flags *f)
     };
     const int status = options_read(&line, argc, argv);
     if (status != OPTIONS_READ) return status;
-    if (minutes_given && steps_given) return usage_error("train", "--steps: goes with --minutes not given");
+    if (t->minutes > 0 && t->steps > 0) return usage_error("train", "--steps: goes with --minutes not given");
     if (f->train.resume && f->train.overwrite)
         return usage_error("train", "--overwrite: cannot go with --resume");
-    if (!minutes_given && !steps_given) t->minutes = 2;
-    t->seed = (uint64_t)seed;
     t->dtype = f->dtype == 0 ? TSR_F32 : TSR_BF16;
+    if (t->minutes == 0 && t->steps == 0) t->minutes = 2;
+    if (tsr_train_check_options(t) != TSR_OK) return usage_error("train", "%s", tsr_last_error());
+    return OPTIONS_READ;
+}
+
+/* A resumed run has the checkpoint's settings; what was given again must say the same. */
+static int check_settings(const train_flags *f, const tsr_train_options *stored)
+{
+    for (int i = 0; i < f->n_settings; i++) {
+        const option *o = &f->setting[i].option;
+        const char *name = o->name;
+        if (!f->setting[i].given) continue;
+        if (o->kind == OPTION_CHOICE) {
+            if (stored->dtype != f->train.dtype)
+                return usage_error("train", "%s: the run in %s has %s", name, f->train.out,
+                                   tsr_dtype_name(stored->dtype));
+            continue;
+        }
+        /* The same field of the stored options. */
+        const void *field = (const char *)stored + ((const char *)o->out - (const char *)&f->train);
+        const double given = o->kind == OPTION_REAL ? *(const double *)o->out
+                                                    : (double)*(const int64_t *)o->out;
+        const double value = o->kind == OPTION_REAL ? *(const double *)field
+                                                    : (double)*(const int64_t *)field;
+        if (given != value)
+            return usage_error("train", "%s is %.10g, the run in %s has %.10g", name, given, f->train.out,
+                               value);
+    }
     return OPTIONS_READ;
 }
 
@@ -122,48 +179,68 @@ static void print_start(const tsr_trainer *t)
             tsr_dtype_name(t->options.dtype), (int)tsr_context_n_threads(t->ctx));
 }
 
-static void print_result(const tsr_trainer *t, bool finished, bool json, double seconds)
+/* The steps since `first` took so many seconds. */
+static void print_result(const tsr_trainer *t, bool finished, bool json, int64_t first, double seconds)
 {
     const tsr_train_state *s = &t->state;
-    const double tokens_per_s = (double)(s->step * tsr_trainer_step_tokens(t)) / seconds;
+    const double tokens_per_s = (double)(s->step - first) * (double)tsr_trainer_step_tokens(t) / seconds;
     const size_t peak = tsr_tape_memory_use(t->tape).peak_nbytes;
     if (json) {
-        printf("{\"finished\":%s,\"steps\":%lld,\"n_steps\":%lld,", finished ? "true" : "false",
-               (long long)s->step, (long long)s->n_steps);
+        printf("{\"finished\":%s,\"steps\":%lld,", finished ? "true" : "false", (long long)s->step);
+        if (s->n_steps > 0) printf("\"n_steps\":%lld,", (long long)s->n_steps);
         if (isfinite(s->best_bits))
             printf("\"held_out_bits_per_byte\":%.4f,\"best_step\":%lld,", s->best_bits,
                    (long long)s->best_step);
-        printf("\"parameters\":%lld,\"seconds\":%.1f,\"tape_peak_bytes\":%zu}\n",
-               (long long)tsr_weights_numel(&t->weights), seconds, peak);
+        printf("\"parameters\":%lld,\"seconds\":%.1f,\"tokens_per_s\":%.0f,\"tape_peak_bytes\":%zu}\n",
+               (long long)tsr_weights_numel(&t->weights), seconds, tokens_per_s, peak);
         return;
     }
-    printf("%s after step %lld of %lld, %.0f s", finished ? "done" : "stopped", (long long)s->step,
-           (long long)s->n_steps, seconds);
+    printf("%s after step %lld", finished ? "done" : "stopped", (long long)s->step);
+    if (s->n_steps > 0) printf(" of %lld", (long long)s->n_steps);
+    printf(", %.0f s", seconds);
     if (isfinite(s->best_bits))
         printf("; held-out bits per byte %.3f (step %lld)", s->best_bits, (long long)s->best_step);
     printf("; %.0f tokens/s overall; activations' peak %.1f MiB\n", tokens_per_s, (double)peak / 1048576);
     if (!finished)
-        printf("go on with: tessera train --resume --data %s --out %s\n", t->options.data, t->options.out);
+        printf("go on with: tessera train --resume --data '%s' --out '%s'\n", t->options.data,
+               t->options.out);
+}
+
+/* Known before the work rather than after it. */
+static tsr_status check_writable(const char *path)
+{
+    tsr_writer *w;
+    const tsr_status status = tsr_writer_open(path, &w);
+    if (status == TSR_OK) tsr_writer_discard(w);
+    return status;
+}
+
+static int run(const train_flags *f, tsr_trainer *trainer)
+{
+    const double start = seconds_now();
+    const int64_t first = trainer->state.step;
+    print_start(trainer);
+    reporter r = {.terminal = isatty(STDERR_FILENO)};
+    const tsr_train_hooks hooks = {.progress = print_progress, .user = &r, .stop = &stop_requested};
+    bool finished = false;
+    handle_signals();
+    tsr_status status = tsr_trainer_run(trainer, &hooks, &finished);
+    if (r.terminal) fputc('\n', stderr);
+    if (status == TSR_OK) print_result(trainer, finished, f->common.json, first, seconds_now() - start);
+    if (status == TSR_OK && f->plot != NULL)
+        status = plot_loss(f->plot, trainer->history, trainer->n_history);
+    return status == TSR_OK ? EXIT_DONE : work_failed("train");
 }
 
 static int train(tsr_context *ctx, const train_flags *f)
 {
-    tsr_trainer t;
-    const double start = seconds_now();
-    if (tsr_trainer_open(ctx, &f->train, &t) != TSR_OK) return work_failed("train");
-    print_start(&t);
-    reporter r = {.terminal = isatty(STDERR_FILENO)};
-    const tsr_train_hooks hooks = {.progress = print_progress, .user = &r, .stop = &stop_requested};
-    bool finished = false;
-    signal(SIGINT, request_stop);
-    signal(SIGTERM, request_stop);
-    tsr_status status = tsr_trainer_run(&t, &hooks, &finished);
-    if (r.terminal) fputc('\n', stderr);
-    if (status == TSR_OK && f->plot != NULL) status = plot_loss(f->plot, t.history, t.n_history);
-    if (status == TSR_OK) print_result(&t, finished, f->common.json, seconds_now() - start);
-    const int exit_status = status == TSR_OK ? EXIT_DONE : work_failed("train");
-    tsr_trainer_close(&t);
-    return exit_status;
+    tsr_trainer trainer;
+    if (f->plot != NULL && check_writable(f->plot) != TSR_OK) return work_failed("train");
+    if (tsr_trainer_open(ctx, &f->train, &trainer) != TSR_OK) return work_failed("train");
+    int status = f->train.resume ? check_settings(f, &trainer.options) : OPTIONS_READ;
+    if (status == OPTIONS_READ) status = run(f, &trainer);
+    tsr_trainer_close(&trainer);
+    return status;
 }
 
 int command_train(int argc, char **argv)

@@ -42,6 +42,7 @@ typedef struct tsr_ids {
     size_t n, capacity;
 } tsr_ids;
 
+tsr_status tsr_ids_append(tsr_ids *ids, int32_t id);
 void tsr_ids_free(tsr_ids *ids);
 
 /* `path` is a tokenizer.json, or a directory that holds one; in a directory tokenizer_config.json, where

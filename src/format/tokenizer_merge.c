@@ -25,6 +25,13 @@ tsr_status tsr_ids_reserve(tsr_ids *ids, size_t more)
     return TSR_OK;
 }
 
+tsr_status tsr_ids_append(tsr_ids *ids, int32_t id)
+{
+    TSR_TRY(tsr_ids_reserve(ids, 1));
+    ids->id[ids->n++] = id;
+    return TSR_OK;
+}
+
 void tsr_ids_free(tsr_ids *ids)
 {
     free(ids->id);

@@ -28,16 +28,14 @@ static double seconds(void)
 
 static tsr_status check_prompt(const tsr_weights *w, const int32_t *prompt, int64_t n)
 {
-    if (n < 1) return tsr_fail(TSR_ERR_ARGUMENT, "generate: the prompt is empty");
+    if (n < 1) return tsr_fail(TSR_ERR_ARGUMENT, "the prompt is empty");
     if (n > w->config.max_position_embeddings)
-        return tsr_fail(TSR_ERR_ARGUMENT,
-                        "generate: the prompt has %lld tokens, the model reads at most %lld", (long long)n,
-                        (long long)w->config.max_position_embeddings);
+        return tsr_fail(TSR_ERR_ARGUMENT, "the prompt has %lld tokens, the model reads at most %lld",
+                        (long long)n, (long long)w->config.max_position_embeddings);
     for (int64_t i = 0; i < n; i++)
         if (prompt[i] < 0 || prompt[i] >= w->config.vocab_size)
-            return tsr_fail(TSR_ERR_INDEX,
-                            "generate: token %lld of the prompt is %d, the vocabulary has %lld", (long long)i,
-                            (int)prompt[i], (long long)w->config.vocab_size);
+            return tsr_fail(TSR_ERR_INDEX, "token %lld of the prompt is %d, the vocabulary has %lld",
+                            (long long)i, (int)prompt[i], (long long)w->config.vocab_size);
     return TSR_OK;
 }
 
@@ -63,7 +61,7 @@ static tsr_status open_generation(generation *g, const tsr_weights *w, const int
     g->logits = malloc(vocab * sizeof *g->logits);
     g->candidates = malloc(vocab * sizeof *g->candidates);
     if (g->text == NULL || g->logits == NULL || g->candidates == NULL)
-        return tsr_fail(TSR_ERR_MEMORY, "generate: out of memory");
+        return tsr_fail(TSR_ERR_MEMORY, "generation: out of memory");
     memcpy(g->text, prompt, (size_t)n * sizeof *prompt);
     return tsr_llama_cache_create(w, 1, capacity, &g->cache);
 }
@@ -98,6 +96,8 @@ static tsr_status generate(generation *g, const tsr_generate_options *o, tsr_tok
     TSR_TRY(tsr_llama_read(g->weights, g->tape, g->cache, 1, g->text, g->n_text, g->logits));
     const double prompt_read = seconds();
     figures->prompt_s = prompt_read - start;
+    if (o->logits != NULL)
+        memcpy(o->logits, g->logits, (size_t)g->weights->config.vocab_size * sizeof *o->logits);
     for (int64_t i = 0; i < o->n_tokens; i++) {
         int32_t id;
         TSR_TRY(tsr_sample(g->logits, (int32_t)g->weights->config.vocab_size, &o->sample, &random,
@@ -117,7 +117,7 @@ tsr_status tsr_generate(const tsr_weights *w, const int32_t *prompt, int64_t n,
     *figures = (tsr_generate_figures){.n_prompt = n};
     TSR_TRY(tsr_sample_check(&options->sample));
     if (options->n_tokens < 0)
-        return tsr_fail(TSR_ERR_ARGUMENT, "generate: n is %lld, must be 0 or more",
+        return tsr_fail(TSR_ERR_ARGUMENT, "n_tokens is %lld, must be 0 or more",
                         (long long)options->n_tokens);
     TSR_TRY(check_prompt(w, prompt, n));
     generation g;

@@ -14,6 +14,7 @@ typedef struct tsr_generate_options {
     int64_t n_tokens; /* at most; fewer if the model ends the text */
     tsr_sample_options sample;
     uint64_t seed;
+    float *logits; /* [vocab], host memory: gets the logits of what follows the prompt; NULL = not wanted */
 } tsr_generate_options;
 
 typedef struct tsr_generate_figures {

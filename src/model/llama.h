@@ -29,6 +29,7 @@ tsr_status tsr_llama_cache_create(const tsr_weights *weights, int64_t batch, int
 /*
  * Reads n more tokens of each of the cache's texts (ids [batch, n], in host memory) and gives the logits of
  * what follows the last one: logits [batch, vocab] f32 in host memory. TSR_ERR_ARGUMENT if the cache is full.
+ * After any other error the cache's texts are undefined: shorten them to 0.
  */
 tsr_status tsr_llama_read(const tsr_weights *weights, tsr_tape *tape, tsr_kv_cache *cache, int64_t batch,
                           const int32_t *ids, int64_t n, float *logits);

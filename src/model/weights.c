@@ -119,6 +119,7 @@ tsr_status tsr_weights_create(tsr_context *ctx, const tsr_llama_config *config, 
 void tsr_weights_free(tsr_weights *w)
 {
     if (w->ctx != NULL) {
+        tsr_synchronise(w->ctx); /* a queueing device may still have work on them */
         tsr_free(w->ctx, w->values.data);
         tsr_free(w->ctx, w->grads.data);
         tsr_free(w->ctx, w->rope_cos.data);

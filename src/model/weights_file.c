@@ -6,6 +6,7 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "format/printable.h"
 #include "format/safetensors.h"
 #include "model/weights_plan.h"
 
@@ -27,33 +28,44 @@ static tsr_status read_config(const char *directory, tsr_llama_config *out)
     return status;
 }
 
-static bool is_planned(const tsr_weights *w, const char *name)
+/* A tied head is the embedding once more; older checkpoints carry RoPE's frequencies as a tensor. */
+static bool may_be_ignored(const char *name)
 {
-    for (int32_t i = 0; i < w->n; i++)
-        if (strcmp(w->list[i].name, name) == 0) return true;
-    /* A tied head is the embedding once more; older checkpoints carry RoPE's frequencies as a tensor. */
     const size_t n = strlen(name), tail = strlen("rotary_emb.inv_freq");
     return strcmp(name, "lm_head.weight") == 0 ||
            (n > tail && strcmp(name + n - tail, "rotary_emb.inv_freq") == 0);
 }
 
-/* Every weight present with its shape and a float type, and nothing that this model would ignore. */
-static tsr_status check_stored(const tsr_weights *w, const tsr_safetensors *st, const char *directory)
+/* Every weight present with its shape and a float type; planned[i]: the file's i-th tensor is one of them. */
+static tsr_status check_planned(const tsr_weights *w, const tsr_safetensors *st, const tsr_stored *all,
+                                const char *directory, bool *planned)
 {
     for (int32_t i = 0; i < w->n; i++) {
         const tsr_stored *stored;
         TSR_TRY(tsr_safetensors_expect(st, w->list[i].name, w->list[i].rank, w->list[i].shape, &stored));
         if (stored->dtype != TSR_F32 && stored->dtype != TSR_F64 && stored->dtype != TSR_BF16 &&
             stored->dtype != TSR_F16)
-            return tsr_fail(TSR_ERR_FORMAT, "%s: tensor %s is %s, must be a float", directory,
+            return tsr_fail(TSR_ERR_FORMAT, "%s: tensor '%s' is %s, must be a float", directory,
                             w->list[i].name, tsr_safetensors_dtype_name(stored->dtype));
+        planned[stored - all] = true;
     }
+    return TSR_OK;
+}
+
+/* The tensors are those of the plan: none missing, and none there that this model would ignore. */
+static tsr_status check_stored(const tsr_weights *w, const tsr_safetensors *st, const char *directory)
+{
     size_t n;
     const tsr_stored *all = tsr_safetensors_list(st, &n);
-    for (size_t i = 0; i < n; i++)
-        if (!is_planned(w, all[i].name))
-            return tsr_fail(TSR_ERR_FORMAT, "%s: tensor %s is no part of this model", directory, all[i].name);
-    return TSR_OK;
+    bool *planned = calloc(n + 1, sizeof *planned);
+    if (planned == NULL) return tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", directory);
+    tsr_status status = check_planned(w, st, all, directory, planned);
+    for (size_t i = 0; i < n && status == TSR_OK; i++)
+        if (!planned[i] && !may_be_ignored(all[i].name))
+            status = tsr_fail(TSR_ERR_FORMAT, "%s: tensor '%s' is no part of this model", directory,
+                              tsr_printable(all[i].name).text);
+    free(planned);
+    return status;
 }
 
 /* Opens both files and holds them against each other; *w has a plan and *st is open if it succeeds. */
@@ -169,9 +181,9 @@ static tsr_status write_tensors(const tsr_weights *w, const char *directory)
 tsr_status tsr_weights_save(const tsr_weights *w, const char *directory)
 {
     char *path;
+    TSR_TRY(write_tensors(w, directory)); /* first: where the disk is full, it is this that does not fit */
     TSR_TRY(path_in(directory, "config.json", &path));
     const tsr_status status = tsr_llama_config_write(path, &w->config);
     free(path);
-    TSR_TRY(status);
-    return write_tensors(w, directory);
+    return status;
 }

@@ -1,12 +1,14 @@
 /* train/checkpoint.c - a run's numbers and rows, to a file and back */
 #include "train/checkpoint.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "format/safetensors.h"
+#include "model/weights_plan.h"
 
 enum { MAX_INTEGERS = 32, MAX_REALS = 16, N_ROWS = 3 };
 
@@ -130,6 +132,22 @@ static tsr_status expect(const tsr_safetensors *st, const char *name, tsr_dtype 
     return TSR_OK;
 }
 
+/* Numbers that no run can have come to. The options are the trainer's to check. */
+static tsr_status check_state(const tsr_train_state *s, int64_t steps)
+{
+    if ((steps > 0 && s->n_steps != steps) || s->step < 0 || s->step > TSR_MAX_STEPS || s->n_steps < 0 ||
+        s->n_steps > TSR_MAX_STEPS || (s->n_steps != 0 && s->n_steps < s->step))
+        return tsr_fail(TSR_ERR_FORMAT, "checkpoint.safetensors: it is at step %lld of %lld",
+                        (long long)s->step, (long long)s->n_steps);
+    if (s->best_step < 0 || s->best_step > s->step || !(s->best_bits >= 0))
+        return tsr_fail(TSR_ERR_FORMAT, "checkpoint.safetensors: its best figure is %g, at step %lld of %lld",
+                        s->best_bits, (long long)s->best_step, (long long)s->step);
+    if (s->loss_n < 0 || s->loss_n > s->step || !isfinite(s->loss_sum))
+        return tsr_fail(TSR_ERR_FORMAT, "checkpoint.safetensors: its loss is %g over %lld of %lld steps",
+                        s->loss_sum, (long long)s->loss_n, (long long)s->step);
+    return TSR_OK;
+}
+
 static tsr_status read_numbers(const tsr_safetensors *st, tsr_trainer *t)
 {
     int64_t dtype = 0, integers[MAX_INTEGERS];
@@ -142,12 +160,11 @@ static tsr_status read_numbers(const tsr_safetensors *st, tsr_trainer *t)
     TSR_TRY(tsr_stored_read(stored, TSR_F64, reals));
     for (int i = 0; i < numbers.n_integers; i++) *numbers.integer[i] = integers[i];
     for (int i = 0; i < numbers.n_reals; i++) *numbers.real[i] = reals[i];
+    if (dtype != TSR_F32 && dtype != TSR_BF16)
+        return tsr_fail(TSR_ERR_FORMAT, "checkpoint.safetensors: its dtype has the number %lld",
+                        (long long)dtype);
     t->options.dtype = (tsr_dtype)dtype;
-    const tsr_train_state *s = &t->state;
-    if (s->step < 0 || (s->n_steps != 0 && s->n_steps < s->step) || s->n_steps < 0 || s->loss_n < 0)
-        return tsr_fail(TSR_ERR_FORMAT, "checkpoint.safetensors: step %lld of %lld", (long long)s->step,
-                        (long long)s->n_steps);
-    return TSR_OK;
+    return check_state(&t->state, t->options.steps);
 }
 
 static tsr_status read_history(const tsr_safetensors *st, tsr_trainer *t)
@@ -156,7 +173,11 @@ static tsr_status read_history(const tsr_safetensors *st, tsr_trainer *t)
     TSR_TRY(expect(st, "history", TSR_F64, 2, -1, &stored));
     tsr_train_point *history = malloc(stored->nbytes + 1);
     if (history == NULL) return tsr_fail(TSR_ERR_MEMORY, "checkpoint: out of memory");
-    const tsr_status status = tsr_stored_read(stored, TSR_F64, history);
+    tsr_status status = tsr_stored_read(stored, TSR_F64, history);
+    for (int64_t i = 0; i < stored->shape[0] && status == TSR_OK; i++)
+        if (!(history[i].step >= 0 && history[i].step <= (double)t->state.step))
+            status = tsr_fail(TSR_ERR_FORMAT, "checkpoint.safetensors: row %lld of its history is step %g",
+                              (long long)i, history[i].step);
     if (status != TSR_OK) {
         free(history);
         return status;
@@ -173,6 +194,22 @@ tsr_status tsr_checkpoint_read_state(const char *directory, tsr_trainer *t)
     tsr_status status = read_numbers(st, t);
     if (status == TSR_OK) status = read_history(st, t);
     tsr_safetensors_close(st);
+    return status;
+}
+
+tsr_status tsr_checkpoint_check_rows(const char *directory, const tsr_llama_config *config)
+{
+    tsr_weights plan;
+    TSR_TRY(tsr_weights_plan(config, &plan));
+    tsr_safetensors *st;
+    tsr_status status = open_checkpoint(directory, &st);
+    if (status == TSR_OK) {
+        const tsr_stored *stored;
+        for (size_t i = 0; i < N_ROWS && status == TSR_OK; i++)
+            status = expect(st, row_names[i], TSR_F32, 1, plan.row_n, &stored);
+        tsr_safetensors_close(st);
+    }
+    tsr_weights_free(&plan);
     return status;
 }
 

@@ -17,6 +17,9 @@ tsr_status tsr_checkpoint_write(const tsr_trainer *trainer);
 /* Options (those that shape the run), state and history; the trainer owns the history. */
 tsr_status tsr_checkpoint_read_state(const char *directory, tsr_trainer *trainer);
 
+/* The rows are there and as long as this model's; nothing is allocated for them. */
+tsr_status tsr_checkpoint_check_rows(const char *directory, const tsr_llama_config *config);
+
 /* The rows, into the trainer's tensors on the device. */
 tsr_status tsr_checkpoint_read_rows(const char *directory, tsr_trainer *trainer);
 

@@ -93,23 +93,11 @@ void tsr_corpus_free(tsr_corpus *c)
     *c = (tsr_corpus){0};
 }
 
-static tsr_status append_id(tsr_ids *ids, int32_t id)
-{
-    if (ids->n == ids->capacity) {
-        const size_t capacity = ids->capacity == 0 ? 1024 : 2 * ids->capacity;
-        int32_t *grown = realloc(ids->id, capacity * sizeof *grown);
-        if (grown == NULL) return tsr_fail(TSR_ERR_MEMORY, "data: out of memory for %zu tokens", capacity);
-        ids->id = grown, ids->capacity = capacity;
-    }
-    ids->id[ids->n++] = id;
-    return TSR_OK;
-}
-
 static tsr_status append_text(tsr_dataset *d, tsr_ids *ids, const tsr_tokenizer *tokenizer, const void *text,
                               size_t n)
 {
     if (n == 0) return TSR_OK;
-    TSR_TRY(append_id(ids, d->eos));
+    TSR_TRY(tsr_ids_append(ids, d->eos));
     return tsr_tokenizer_encode(tokenizer, text, n, false, ids);
 }
 

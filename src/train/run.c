@@ -40,13 +40,14 @@ static void fix_n_steps(tsr_trainer *t, const run_clock *c)
     const double left = 60 * t->options.minutes - (seconds() - c->start) -
                         c->evaluation_s * (double)(t->options.n_evaluations + 1);
     const double fitting = left > 0 ? left / step_s : 0;
-    t->state.n_steps = t->state.step + (fitting < 1 ? 1 : (int64_t)fitting);
+    t->state.n_steps = t->state.step +
+                       (int64_t)fmax(1, fmin(fitting, (double)(TSR_MAX_STEPS - t->state.step)));
 }
 
 static tsr_status append_history(tsr_trainer *t, double held_bits)
 {
     tsr_train_point *grown = realloc(t->history, (size_t)(t->n_history + 1) * sizeof *grown);
-    if (grown == NULL) return tsr_fail(TSR_ERR_MEMORY, "train: out of memory");
+    if (grown == NULL) return tsr_fail(TSR_ERR_MEMORY, "train: out of memory for the history");
     t->history = grown;
     const double loss = t->state.loss_n > 0 ? t->state.loss_sum / (double)t->state.loss_n : NAN;
     t->history[t->n_history++] = (tsr_train_point){(double)t->state.step, loss, held_bits};

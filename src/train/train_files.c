@@ -15,12 +15,8 @@
 tsr_status tsr_train_tokenizer(const tsr_corpus *corpus, int64_t vocab, tsr_tokenizer **out)
 {
     const char *special[] = {"<|endoftext|>"};
-    if (vocab < 257 || vocab > INT32_MAX)
-        return tsr_fail(TSR_ERR_ARGUMENT,
-                        "train: vocab is %lld, must be at least 257: the bytes and the end of text",
-                        (long long)vocab);
     tsr_text *texts = calloc((size_t)corpus->n_files + 1, sizeof *texts);
-    if (texts == NULL) return tsr_fail(TSR_ERR_MEMORY, "train: out of memory");
+    if (texts == NULL) return tsr_fail(TSR_ERR_MEMORY, "bpe: out of memory");
     for (int32_t i = 0; i < corpus->n_files; i++)
         texts[i] = (tsr_text){(const char *)corpus->files[i].data, corpus->held_at[i]};
     const tsr_status status = tsr_bpe_train(texts, (size_t)corpus->n_files, (int32_t)vocab, special, 1, out);
@@ -47,6 +43,7 @@ tsr_status tsr_train_check_directory(const tsr_train_options *o)
         return tsr_fail(TSR_ERR_IO, "%s: %s", o->out, strerror(errno));
     }
     if (!S_ISDIR(st.st_mode)) return tsr_fail(TSR_ERR_IO, "%s: not a directory", o->out);
+    if (access(o->out, W_OK | X_OK) != 0) return tsr_fail(TSR_ERR_IO, "%s: %s", o->out, strerror(errno));
     for (int i = 0; i < N_MODEL_FILES && !o->overwrite; i++) {
         char path[4096];
         TSR_TRY(path_in(o->out, model_files[i], path, sizeof path));
@@ -63,11 +60,12 @@ tsr_status tsr_train_prepare_directory(const tsr_trainer *t)
 {
     if (mkdir(t->options.out, 0777) != 0 && errno != EEXIST)
         return tsr_fail(TSR_ERR_IO, "%s: %s", t->options.out, strerror(errno));
+    TSR_TRY(tsr_tokenizer_save(t->tokenizer, t->options.out)); /* may fail: the old model is still there */
     for (int i = 0; i < N_MODEL_FILES && t->options.overwrite; i++) {
         char path[4096];
         TSR_TRY(path_in(t->options.out, model_files[i], path, sizeof path));
         if (unlink(path) != 0 && errno != ENOENT)
             return tsr_fail(TSR_ERR_IO, "%s: %s", path, strerror(errno));
     }
-    return tsr_tokenizer_save(t->tokenizer, t->options.out);
+    return TSR_OK;
 }

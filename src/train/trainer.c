@@ -10,7 +10,10 @@
 #include "train/checkpoint.h"
 #include "train/train_files.h"
 
-enum { DATA_STREAM = 1000, BATCH_RANK = 2 };
+enum { BATCH_RANK = 2 };
+
+/* Of the random draws; weights have the streams from 0 on, one each. */
+static const uint32_t data_stream = UINT32_MAX;
 
 tsr_train_options tsr_train_defaults(void)
 {
@@ -68,28 +71,63 @@ static tsr_llama_config config_of(const tsr_trainer *t)
     return c;
 }
 
-static tsr_status check_options(const tsr_train_options *o)
+static tsr_status check_sizes(const tsr_train_options *o)
 {
     const struct {
         const char *name;
-        int64_t value;
-    } positive[] = {
-        {"dim", o->dim}, {"layers", o->layers},   {"heads", o->heads}, {"kv-heads", o->kv_heads},
-        {"ffn", o->ffn}, {"context", o->context}, {"batch", o->batch}, {"accumulate", o->accumulate}};
-    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
-        if (positive[i].value < 1 || positive[i].value > INT32_MAX)
-            return tsr_fail(TSR_ERR_ARGUMENT, "train: %s is %lld, must be at least 1", positive[i].name,
-                            (long long)positive[i].value);
+        int64_t value, least, most;
+    } sizes[] = {
+        {"vocab", o->vocab, 257, TSR_MAX_IDS}, /* the bytes and the end of text */
+        {"dim", o->dim, 2, 1 << 16},
+        {"layers", o->layers, 1, 1000},
+        {"heads", o->heads, 1, 1 << 10},
+        {"kv-heads", o->kv_heads, 1, 1 << 10},
+        {"ffn", o->ffn, 1, 1 << 20},
+        {"context", o->context, 1, 1 << 20},
+        {"batch", o->batch, 1, 1 << 16},
+        {"accumulate", o->accumulate, 1, 1 << 16},
+        {"steps", o->steps, 0, TSR_MAX_STEPS},
+        {"warmup", o->warmup, 0, TSR_MAX_STEPS},
+        {"evaluations", o->n_evaluations, 1, 1000000},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].value < sizes[i].least || sizes[i].value > sizes[i].most)
+            return tsr_fail(TSR_ERR_ARGUMENT, "%s is %lld, must be %lld to %lld", sizes[i].name,
+                            (long long)sizes[i].value, (long long)sizes[i].least, (long long)sizes[i].most);
+    return TSR_OK;
+}
+
+static tsr_status check_reals(const tsr_train_options *o)
+{
+    const struct {
+        const char *name;
+        double value, most;
+    } reals[] = {{"minutes", o->minutes, 1e6},
+                 {"lr", o->lr, 10},
+                 {"weight-decay", o->weight_decay, 10},
+                 {"clip", o->clip, 1e9},
+                 {"dropout", o->dropout, 0.99}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (!(reals[i].value >= 0 && reals[i].value <= reals[i].most))
+            return tsr_fail(TSR_ERR_ARGUMENT, "%s is %g, must be 0 to %g", reals[i].name, reals[i].value,
+                            reals[i].most);
+    return TSR_OK;
+}
+
+tsr_status tsr_train_check_options(const tsr_train_options *o)
+{
+    TSR_TRY(check_sizes(o));
+    TSR_TRY(check_reals(o));
     if (o->dim % o->heads != 0 || o->dim / o->heads % 2 != 0)
-        return tsr_fail(TSR_ERR_ARGUMENT, "train: dim is %lld, must be an even multiple of heads, %lld",
+        return tsr_fail(TSR_ERR_ARGUMENT, "dim is %lld, must be an even multiple of heads, %lld",
                         (long long)o->dim, (long long)o->heads);
     if (o->heads % o->kv_heads != 0)
-        return tsr_fail(TSR_ERR_ARGUMENT, "train: heads is %lld, must be a multiple of kv-heads, %lld",
+        return tsr_fail(TSR_ERR_ARGUMENT, "heads is %lld, must be a multiple of kv-heads, %lld",
                         (long long)o->heads, (long long)o->kv_heads);
     if (o->dtype != TSR_F32 && o->dtype != TSR_BF16)
-        return tsr_fail(TSR_ERR_DTYPE, "train: dtype is %s, must be f32 or bf16", tsr_dtype_name(o->dtype));
-    if (!(o->steps > 0) && !(o->minutes > 0))
-        return tsr_fail(TSR_ERR_ARGUMENT, "train: neither steps nor minutes is given");
+        return tsr_fail(TSR_ERR_DTYPE, "dtype is %s, must be f32 or bf16", tsr_dtype_name(o->dtype));
+    if (o->steps == 0 && o->minutes == 0)
+        return tsr_fail(TSR_ERR_ARGUMENT, "steps and minutes are both 0, one must say how long");
     return TSR_OK;
 }
 
@@ -110,7 +148,7 @@ static tsr_status allocate_rows(tsr_trainer *t)
     t->host_ids = malloc(n * sizeof *t->host_ids);
     t->host_targets = malloc(n * sizeof *t->host_targets);
     if (t->host_ids == NULL || t->host_targets == NULL)
-        return tsr_fail(TSR_ERR_MEMORY, "train: out of memory");
+        return tsr_fail(TSR_ERR_MEMORY, "train: out of memory for a batch");
     return tsr_tape_create(t->ctx, &t->tape);
 }
 
@@ -144,7 +182,7 @@ static tsr_status set_weights(tsr_trainer *t)
 static tsr_status open_run(tsr_trainer *t)
 {
     if (t->options.resume) TSR_TRY(tsr_checkpoint_read_state(t->options.out, t));
-    TSR_TRY(check_options(&t->options));
+    TSR_TRY(tsr_train_check_options(&t->options));
     TSR_TRY(open_data(t));
     const uint64_t hash = hash_of(&t->data);
     if (t->options.resume && hash != t->state.data_hash)
@@ -152,6 +190,7 @@ static tsr_status open_run(tsr_trainer *t)
                         t->options.out);
     t->state.data_hash = hash;
     const tsr_llama_config config = config_of(t);
+    if (t->options.resume) TSR_TRY(tsr_checkpoint_check_rows(t->options.out, &config));
     TSR_TRY(tsr_weights_create(t->ctx, &config, t->options.dtype, true, &t->weights));
     TSR_TRY(allocate_rows(t));
     TSR_TRY(set_weights(t));
@@ -174,6 +213,7 @@ tsr_status tsr_trainer_open(tsr_context *ctx, const tsr_train_options *options, 
 
 void tsr_trainer_close(tsr_trainer *t)
 {
+    if (t->ctx != NULL) tsr_synchronise(t->ctx); /* a queueing device may still have work on them */
     tsr_tape_destroy(t->tape);
     if (t->options.dtype != TSR_F32) tsr_free(t->ctx, t->master.data);
     void *const device[] = {t->m.data, t->v.data, t->ids.data, t->targets.data, t->grad_square.data};
@@ -206,14 +246,15 @@ static tsr_status read_number(tsr_trainer *t, const tsr_tensor *x, double *out)
 static tsr_status run_pass(tsr_trainer *t, int64_t pass, double *loss)
 {
     const tsr_train_options *o = &t->options;
-    tsr_random random = {.seed = o->seed, .n = t->state.n_draws, .stream = DATA_STREAM};
+    tsr_random random = {.seed = o->seed, .n = t->state.n_draws, .stream = data_stream};
     for (int64_t i = 0; i < o->batch; i++)
         tsr_dataset_train_window(&t->data, &random, t->host_ids + i * o->context,
                                  t->host_targets + i * o->context);
     t->state.n_draws = random.n;
     TSR_TRY(upload_batch(t));
-    const int64_t offset = (t->state.step * o->accumulate + pass) * 2 * o->layers;
-    const tsr_dropout dropout = {.p = (float)o->dropout, .seed = o->seed, .offset = (uint32_t)offset};
+    const uint64_t n_passes = (uint64_t)t->state.step * (uint64_t)o->accumulate + (uint64_t)pass;
+    const tsr_dropout dropout = {
+        .p = (float)o->dropout, .seed = o->seed, .offset = (uint32_t)(n_passes * 2 * (uint64_t)o->layers)};
     tsr_var loss_var;
     tsr_tensor loss_value;
     TSR_TRY(tsr_llama_loss(&t->weights, t->tape, &t->ids, &t->targets, TSR_IGNORE, &dropout, &loss_var));
@@ -266,7 +307,7 @@ tsr_status tsr_trainer_step(tsr_trainer *t, double *loss)
     TSR_TRY(read_number(t, &t->grad_square, &square));
     if (!isfinite(*loss) || !isfinite(square))
         return tsr_fail(TSR_ERR_ARGUMENT,
-                        "train: the loss of step %lld is %g and its gradient's norm %g; try a smaller lr",
+                        "the loss of step %lld is %g and its gradient's norm %g; try a smaller lr",
                         (long long)t->state.step, *loss, sqrt(square));
     const double norm = sqrt(square);
     TSR_TRY(update(t, t->options.clip > 0 && norm > t->options.clip ? t->options.clip / norm : 1));

@@ -1,8 +1,8 @@
 /*
  * train/trainer.h - a run: steps, evaluations, checkpoints, and the model that comes out
  *
- *     directory/   config.json  tokenizer.json  model.safetensors    the weights with the best held-out
- * figure checkpoint.safetensors                            all that the run needs to go on
+ *     directory/   config.json  tokenizer.json  model.safetensors   the weights with the best held-out figure
+ *                  checkpoint.safetensors                           all that the run needs to go on
  *
  * A step depends on the options, the step's number and the random draws counted so far, all of which a
  * checkpoint holds: a run resumed from it goes on bit for bit. With `minutes`, the first steps are timed;
@@ -33,6 +33,12 @@ typedef struct tsr_train_options {
     int64_t n_evaluations; /* over the run, evenly spaced                                     */
     uint64_t seed;
 } tsr_train_options;
+
+#define TSR_MAX_STEPS INT64_C(1000000000000)
+
+/* TSR_ERR_ARGUMENT, TSR_ERR_DTYPE: which option is out of range. Of a resumed run the checkpoint's are
+ * checked when it is opened. */
+tsr_status tsr_train_check_options(const tsr_train_options *options);
 
 /* dim 192, 6 layers, 6 heads, 3 KV heads, feed-forward 512, vocabulary 1024, context 256, batch 8. */
 tsr_train_options tsr_train_defaults(void);
@@ -95,7 +101,7 @@ typedef struct tsr_train_progress {
 typedef struct tsr_train_hooks {
     void (*progress)(void *user, const tsr_train_progress *progress);
     void *user;
-    const volatile sig_atomic_t *stop; /* set: save a checkpoint and return; NULL = never */
+    const volatile sig_atomic_t *stop; /* set: save a checkpoint and return; NULL = never             */
 } tsr_train_hooks;
 
 /*
