@@ -27,10 +27,10 @@ tsr_train_options tsr_train_defaults(void)
                                .batch = 8,
                                .accumulate = 1,
                                .dtype = TSR_F32,
-                               .lr = 2e-3,
+                               .lr = 3e-3,
                                .weight_decay = 0.1,
                                .clip = 1,
-                               .warmup = 30,
+                               .warmup = 60,
                                .n_evaluations = 12};
 }
 
