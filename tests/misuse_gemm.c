@@ -1,5 +1,7 @@
 /* tests/misuse_gemm.c - what GEMM's entries refuse beyond what every operator does: counts, dtypes, pointers
  */
+#include <stdio.h>
+
 #include "kit/isa.h"
 #include "kit/misuse.h"
 #include "tessera/gemm.h"
@@ -199,6 +201,31 @@ static void pointers_with_rows_of_their_own(void **state)
     KIT_REFUSES(TSR_ERR_OVERFLOW, "product 2: c is too large", tsr_gemm_pointers_fwd(ctx, &p.g, NULL));
 }
 
+/* Many matrices in no order, one pair of which meets: it is found, and no other is blamed. */
+static void one_pair_among_many(void **state)
+{
+    enum { COUNT = 101 };
+    tsr_context *ctx = *state;
+    const tsr_tensor a = input(TSR_F32, M, K), b = input(TSR_F32, K, N);
+    const tsr_tensor all = kit_constant(KIT_NEW(TSR_F32, KIT_ROWS, COUNT + 1, M * N), 0);
+    const tsr_tensor a_rows = kit_copy(&a, TSR_F32, KIT_ROWS), b_rows = kit_copy(&b, TSR_F32, KIT_ROWS);
+    const void *to_a[COUNT], *to_b[COUNT];
+    void *to_c[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        to_a[i] = a_rows.data, to_b[i] = b_rows.data;
+        to_c[i] = (float *)all.data + (i * 37 % COUNT) * M * N;
+    }
+    const tsr_gemm_pointers g = {
+        .m = M, .n = N, .k = K, .batch = 1, .num_heads = COUNT, .a = to_a, .b = to_b, .c = to_c, .alpha = 1};
+    KIT_OK(tsr_gemm_pointers_fwd(ctx, &g, NULL));
+    to_c[40] = (float *)all.data + (COUNT - 1) * M * N + 1; /* upon the last in memory */
+    int last = 0;
+    while (last * 37 % COUNT != COUNT - 1) last++;
+    char words[32];
+    snprintf(words, sizeof words, last < 40 ? "c[%d] and c[40]" : "c[40] and c[%d]", last);
+    KIT_REFUSES(TSR_ERR_OVERLAP, words, tsr_gemm_pointers_fwd(ctx, &g, NULL));
+}
+
 static void pointer_counts(void **state)
 {
     tsr_context *ctx = *state;
@@ -264,6 +291,7 @@ int main(void)
             cmocka_unit_test_prestate_setup_teardown(strided_rows_that_collide, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(pointers_that_are_missing_or_meet, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(pointers_with_rows_of_their_own, NULL, free_all, ctx),
+            cmocka_unit_test_prestate_setup_teardown(one_pair_among_many, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(pointer_counts, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(pointer_gradients, NULL, free_all, ctx),
             cmocka_unit_test_teardown(f64_off_the_reference, free_all),

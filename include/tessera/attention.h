@@ -53,8 +53,8 @@ typedef struct tsr_attention_options {
     int64_t max_lq, max_lk; /* packed: at least the longest sequence; 0 = total                    */
 } tsr_attention_options;
 
-/* options NULL = all zero; lse NULL if not wanted. f32, bf16, f16 (f64: reference). TSR_ERR_INDEX: a length
- * out of range. */
+/* options NULL = all zero; lse NULL if not wanted. f32, bf16, f16 (f64: reference; what is f32 above is then
+ * f64 as well). TSR_ERR_INDEX: a length out of range. */
 TSR_API tsr_status tsr_attention_fwd(tsr_context *ctx, const tsr_tensor *q, const tsr_tensor *k,
                                      const tsr_tensor *v, const tsr_tensor *out, const tsr_tensor *lse,
                                      const tsr_attention_options *options, const tsr_workspace *ws);

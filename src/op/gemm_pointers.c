@@ -11,8 +11,6 @@
  * Spans that meet may still hold no common element (heads side by side in each row): those pairs are compared
  * as views.
  */
-#include <stdlib.h>
-
 #include "op/gemm.h"
 #include "tessera/gemm.h"
 
@@ -77,10 +75,27 @@ static span span_of(const matrices *x, int64_t i)
     return s;
 }
 
-static int by_low(const void *a, const void *b)
+static void sift_down(span *heap, int64_t i, int64_t n)
 {
-    const span *x = a, *y = b;
-    return (x->low > y->low) - (x->low < y->low);
+    const span x = heap[i];
+    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && heap[child + 1].low > heap[child].low) child++;
+        if (heap[child].low <= x.low) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = x;
+}
+
+/* A heap sort: qsort may allocate, which an operator must not. */
+static void sort_by_low(span *spans, int64_t n)
+{
+    for (int64_t i = n / 2 - 1; i >= 0; i--) sift_down(spans, i, n);
+    for (int64_t end = n - 1; end > 0; end--) {
+        const span largest = spans[0];
+        spans[0] = spans[end];
+        spans[end] = largest;
+        sift_down(spans, 0, end);
+    }
 }
 
 static tsr_status check_pair(const span *written, const span *other)
@@ -130,7 +145,7 @@ static tsr_status check_apart(tsr_context *ctx, int64_t count, const matrices *o
     TSR_TRY(tsr_take_host_scratch(ctx, (size_t)nbytes, &scratch));
     span *sorted = scratch;
     for (int64_t i = 0; i < n; i++) sorted[i] = span_of(&outputs[i / count], i % count);
-    qsort(sorted, (size_t)n, sizeof *sorted, by_low);
+    sort_by_low(sorted, n);
     uintptr_t highest = 0;
     for (int64_t i = 0; i < n; i++) {
         TSR_TRY(check_against(sorted, i, &sorted[i]));
