@@ -18,7 +18,7 @@ struct bench {
     tsr_threads *threads;
     const tsr_peak_kernel *peak; /* of the set in use */
     char *memory;                /* READ_NBYTES, to be read */
-    double best_fma; /* the highest peak seen: a machine that is disturbed never shows more */
+    double best_fma;             /* the highest peak seen: a machine that is disturbed never shows more */
     bool header_printed;
 };
 

@@ -8,6 +8,6 @@
 tsr_status tsr_weights_plan(const tsr_llama_config *config, tsr_weights *out);
 
 /* The weight's part of a row, in whatever memory the row is. */
-tsr_tensor tsr_weight_view(const tsr_weight *weight, const tsr_tensor *row);
+tsr_tensor tsr_weight_view(const tsr_weight *x, const tsr_tensor *row);
 
 #endif
