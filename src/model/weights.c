@@ -137,13 +137,13 @@ int64_t tsr_weights_numel(const tsr_weights *w)
     return n;
 }
 
-tsr_tensor tsr_weight_view(const tsr_weight *x, const tsr_tensor *row)
+tsr_tensor tsr_weight_view(const tsr_weight *weight, const tsr_tensor *row)
 {
     tsr_tensor t = *row;
-    t.data = (char *)row->data + x->at * (int64_t)tsr_dtype_nbytes(row->dtype);
-    t.rank = x->rank;
-    t.shape[0] = x->shape[0], t.shape[1] = x->shape[1];
-    t.stride[0] = x->rank == 2 ? x->shape[1] : 1, t.stride[1] = 1;
+    t.data = (char *)row->data + weight->at * (int64_t)tsr_dtype_nbytes(row->dtype);
+    t.rank = weight->rank;
+    t.shape[0] = weight->shape[0], t.shape[1] = weight->shape[1];
+    t.stride[0] = weight->rank == 2 ? weight->shape[1] : 1, t.stride[1] = 1;
     return t;
 }
 
