@@ -106,8 +106,8 @@ static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t hea
                                  .a = t->dp,
                                  .a_row = w->s_stride,
                                  .a_k = 1,
-                                 .b = t->k,
-                                 .b_row = w->d_stride,
+                                 .b = t->k.data,
+                                 .b_row = t->k.stride,
                                  .b_strip = w->gemm->nr,
                                  .c = dq.data,
                                  .c_row = dq.row,
@@ -133,8 +133,8 @@ static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t hea
 }
 
 /* C += alpha A^T B over the tile's queries: dV from P and dO, dK from dS and Q. */
-static void add_to_keys(const attention_bwd_tile *t, const float *a, const float *b, float *c, int64_t stride,
-                        int64_t n, float alpha)
+static void add_to_keys(const attention_bwd_tile *t, const float *a, attention_matrix b, float *c,
+                        int64_t stride, int64_t n, float alpha)
 {
     const attention_backward *w = t->w;
     const int64_t n_queries = t->queries.end - t->queries.begin;
@@ -142,8 +142,8 @@ static void add_to_keys(const attention_bwd_tile *t, const float *a, const float
                                  .a = a,
                                  .a_row = 1,
                                  .a_k = w->s_stride,
-                                 .b = b,
-                                 .b_row = stride,
+                                 .b = b.data,
+                                 .b_row = b.stride,
                                  .b_strip = w->gemm->nr,
                                  .c = c,
                                  .c_row = stride,
@@ -152,7 +152,8 @@ static void add_to_keys(const attention_bwd_tile *t, const float *a, const float
                                  .k = n_queries,
                                  .alpha = alpha,
                                  .beta = 1};
-    if (attention_sees_all(&t->features, t->queries, t->keys) || w->score->finite(b, n_queries * stride)) {
+    if (attention_sees_all(&t->features, t->queries, t->keys) ||
+        w->score->finite(b.data, b.stride, n_queries, n)) {
         attention_span depth[ATTENTION_MAX_GROUPS];
         attention_rows_seeing(&t->features, t->queries, t->keys, w->gemm->mr, depth);
         attention_product_depth(&p, depth);

@@ -6,8 +6,10 @@
  *
  * A slot's scratch holds one block of keys with its gradients and one block of queries:
  *
- *     k [bn][D]  k, v as panels [D][nr], [Dv][nr]  dk [bn][D]  dv [bn][Dv]
+ *     k [bn][D]  dk [bn][D]  dv [bn][Dv]  k, v as panels [D][nr], [Dv][nr]
  *     q [bm][D]  dout [bm][Dv]  s, dp [bm][bn]  lse, delta [bm]            rows padded, all f32
+ *
+ * k, q and dout stay where they are if they serve there.
  */
 #ifndef TSR_CPU_ATTENTION_BWD_H
 #define TSR_CPU_ATTENTION_BWD_H
@@ -37,8 +39,9 @@ typedef struct attention_bwd_tile {
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
     bool k_finite;
-    float *k, *k_panels, *v_panels, *dk, *dv;
-    float *q, *dout, *s, *dp, *lse, *delta, *gather;
+    attention_matrix k, q, dout; /* in the copies, or where the operands lie */
+    float *k_copy, *k_panels, *v_panels, *dk, *dv;
+    float *q_copy, *dout_copy, *s, *dp, *lse, *delta, *gather;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;
 
@@ -52,7 +55,7 @@ attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t sl
 void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);
 
-/* delta of the block `queries`; uses q and dout. */
+/* delta of the block `queries`; uses the copies of q and dout. */
 void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta);
 
 /* P and dS of the tile, to s and dp; false, and both zero, if nothing of it is visible. With dbias, dp

@@ -30,14 +30,14 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot)
 {
     const int64_t panels = attention_round_up(w->bn, w->gemm->nr);
-    attention_bwd_tile t = {.w = w, .k = w->scratch + slot * w->scratch_floats};
-    t.dk = t.k + w->bn * w->d_stride;
+    attention_bwd_tile t = {.w = w, .k_copy = w->scratch + slot * w->scratch_floats};
+    t.dk = t.k_copy + w->bn * w->d_stride;
     t.dv = t.dk + w->bn * w->d_stride;
     t.k_panels = t.dv + w->bn * w->dv_stride;
     t.v_panels = t.k_panels + panels * w->a->d;
-    t.q = t.v_panels + panels * w->a->dv;
-    t.dout = t.q + w->bm * attention_max(w->d_stride, w->dv_stride);
-    t.s = t.dout + w->bm * w->dv_stride;
+    t.q_copy = t.v_panels + panels * w->a->dv;
+    t.dout_copy = t.q_copy + w->bm * attention_max(w->d_stride, w->dv_stride);
+    t.s = t.dout_copy + w->bm * w->dv_stride;
     t.dp = t.s + w->bm * w->s_stride;
     t.lse = t.dp + w->bm * w->s_stride;
     t.delta = t.lse + w->bm;
@@ -62,8 +62,8 @@ void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
     const attention_rows v = attention_k_rows(&a->v, &t->sequence, kv_head, t->keys.begin);
     load_panels(w->gemm, t->k_panels, &k, n, a->d);
     load_panels(w->gemm, t->v_panels, &v, n, a->dv);
-    w->gemm->pack(t->k, w->d_stride, k.data, k.dtype, k.row, k.col, n, a->d);
-    t->k_finite = w->score->finite(t->k, n * w->d_stride);
+    t->k = attention_f32_rows(w->gemm, &k, n, a->d, t->k_copy, w->d_stride);
+    t->k_finite = w->score->finite(t->k.data, t->k.stride, n, a->d);
 }
 
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
@@ -74,8 +74,8 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
     const attention_rows q = attention_q_rows(&a->q, &t->sequence, head, first);
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
-    w->gemm->pack(t->q, w->d_stride, q.data, q.dtype, q.row, q.col, n, a->d);
-    w->gemm->pack(t->dout, w->dv_stride, dout.data, dout.dtype, dout.row, dout.col, n, a->dv);
+    t->q = attention_f32_rows(w->gemm, &q, n, a->d, t->q_copy, w->d_stride);
+    t->dout = attention_f32_rows(w->gemm, &dout, n, a->dv, t->dout_copy, w->dv_stride);
     for (int64_t i = 0; i < n; i++) t->lse[i] = ((const float *)lse.data)[i * lse.row];
 }
 
@@ -93,10 +93,10 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     const attention_rows out = attention_q_rows(&w->a->out, &t->sequence, head, first);
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows dlse = attention_q_rows(&w->g->dlse, &t->sequence, head, first);
-    w->gemm->pack(t->q, w->dv_stride, out.data, out.dtype, out.row, out.col, n, w->a->dv);
-    w->gemm->pack(t->dout, w->dv_stride, dout.data, dout.dtype, dout.row, dout.col, n, w->a->dv);
+    const attention_matrix o = attention_f32_rows(w->gemm, &out, n, w->a->dv, t->q_copy, w->dv_stride);
+    const attention_matrix d = attention_f32_rows(w->gemm, &dout, n, w->a->dv, t->dout_copy, w->dv_stride);
     for (int64_t i = 0; i < n; i++) {
-        delta[i] = w->score->dot(t->q + i * w->dv_stride, t->dout + i * w->dv_stride, w->a->dv);
+        delta[i] = w->score->dot(o.data + i * o.stride, d.data + i * d.stride, w->a->dv);
         if (!isfinite(delta[i]) && sees_nothing(&t->features, first + i)) delta[i] = 0;
         if (dlse.data != NULL) delta[i] -= ((const float *)dlse.data)[i * dlse.row];
     }
@@ -114,8 +114,8 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
     }
     attention_columns_seen(&t->features, t->queries, t->keys, mr, nr, t->columns);
     attention_product p = {.gemm = w->gemm,
-                           .a = t->q,
-                           .a_row = w->d_stride,
+                           .a = t->q.data,
+                           .a_row = t->q.stride,
                            .a_k = 1,
                            .b = t->k_panels,
                            .b_row = nr,
@@ -128,7 +128,7 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
                            .alpha = t->features.alpha,
                            .beta = 0};
     attention_product_columns(&p, t->columns);
-    p.a = t->dout, p.a_row = w->dv_stride;
+    p.a = t->dout.data, p.a_row = t->dout.stride;
     p.b = t->v_panels, p.b_strip = nr * w->a->dv;
     p.c = t->dp, p.k = w->a->dv, p.alpha = 1;
     attention_product_columns(&p, t->columns);

@@ -5,7 +5,7 @@
  *
  * KV heads are served in rounds. First K and V of the round's heads are packed, once for all query blocks:
  *
- *     K   per nr keys a panel [D][nr]          V   rows [keys][Dv padded]         both f32
+ *     K   per nr keys a panel [D][nr]          V   rows [keys][Dv padded], unless they serve where they lie
  *
  * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
  * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
@@ -93,8 +93,9 @@ static void pack_tile(void *arg, int64_t item, int32_t slot)
                       attention_min(nr, end - j));
     const attention_rows v = attention_k_rows(&a->v, &s, head, begin);
     float *rows = packed + w->v_at + begin * w->v_stride;
-    w->gemm->pack(rows, w->v_stride, v.data, v.dtype, v.row, v.col, end - begin, a->dv);
-    w->v_finite[item] = w->score->finite(rows, (end - begin) * w->v_stride);
+    const attention_matrix m = attention_f32_rows(w->gemm, &v, end - begin, a->dv, rows, w->v_stride);
+    const bool hidden_keys = a->mask.data != NULL || a->window_left >= 0 || a->window_right >= 0;
+    w->v_finite[item] = hidden_keys && w->score->finite(m.data, m.stride, end - begin, a->dv);
 }
 
 /* A query block, with its scratch. */
@@ -102,9 +103,10 @@ typedef struct block {
     const forward *w;
     tsr_attention_features features;
     attention_span queries;
-    const float *k, *v; /* the packed head */
+    attention_matrix q, v;
+    const float *k; /* packed */
     const uint8_t *v_finite;
-    float *q, *s, *o, *m, *l, *gather;
+    float *s, *o, *m, *l, *gather;
 } block;
 
 static void attend_to_tile(const block *b, int64_t tile)
@@ -117,8 +119,8 @@ static void attend_to_tile(const block *b, int64_t tile)
     attention_span columns[ATTENTION_MAX_GROUPS];
     attention_columns_seen(&b->features, b->queries, keys, mr, nr, columns);
     const attention_product scores = {.gemm = w->gemm,
-                                      .a = b->q,
-                                      .a_row = w->q_stride,
+                                      .a = b->q.data,
+                                      .a_row = b->q.stride,
                                       .a_k = 1,
                                       .b = b->k + keys.begin * w->a->d,
                                       .b_row = nr,
@@ -148,8 +150,8 @@ static void attend_to_tile(const block *b, int64_t tile)
                                    .a = b->s,
                                    .a_row = w->s_stride,
                                    .a_k = 1,
-                                   .b = b->v + keys.begin * w->v_stride,
-                                   .b_row = w->v_stride,
+                                   .b = b->v.data + keys.begin * b->v.stride,
+                                   .b_row = b->v.stride,
                                    .b_strip = nr,
                                    .c = b->o,
                                    .c_row = w->v_stride,
@@ -172,9 +174,9 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
     const forward *w = b->w;
     const int64_t used = b->queries.end - b->queries.begin;
     const attention_rows lse = attention_q_rows(&w->a->lse, s, head, first);
-    for (int64_t i = 0; i < n_rows; i++) {
+    attention_rows out = attention_q_rows(&w->a->out, s, head, first);
+    for (int64_t i = 0; i < n_rows; i++, out.data = attention_row(&out, 1)) {
         const bool empty = i >= used || b->l[i] == 0;
-        const attention_rows out = attention_q_rows(&w->a->out, s, head, first + i);
         if (empty)
             attention_clear_rows(&out, 1, w->a->dv);
         else
@@ -184,18 +186,22 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
     }
 }
 
-static void start(block *b, const attention_sequence *s, int64_t head)
+static void start(block *b, const attention_sequence *s, int64_t head, float *q, float *packed)
 {
     const forward *w = b->w;
     const tsr_tensor *sinks = &w->a->sinks;
-    const int64_t rows = b->queries.end - b->queries.begin;
-    const attention_rows q = attention_q_rows(&w->a->q, s, head, b->queries.begin);
-    w->gemm->pack(b->q, w->q_stride, q.data, q.dtype, q.row, q.col, rows, w->a->d);
-    memset(b->o, 0, (size_t)(rows * w->v_stride) * sizeof *b->o);
+    const int64_t n = b->queries.end - b->queries.begin;
+    const attention_rows rows = attention_q_rows(&w->a->q, s, head, b->queries.begin);
+    b->q = attention_f32_rows(w->gemm, &rows, n, w->a->d, q, w->q_stride);
+    const attention_rows v = attention_k_rows(&w->a->v, s, head / w->group, 0);
+    b->k = packed;
+    b->v = attention_in_place(w->gemm, &v, w->a->dv) ? (attention_matrix){v.data, v.row}
+                                                     : (attention_matrix){packed + w->v_at, w->v_stride};
+    memset(b->o, 0, (size_t)(n * w->v_stride) * sizeof *b->o);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
                                            : -INFINITY;
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = 0; i < n; i++) {
         b->m[i] = sink * 1.44269504f;
         b->l[i] = sink == -INFINITY ? 0 : 1;
     }
@@ -213,23 +219,19 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
     const int64_t n_rows = attention_min(w->bm, s.q_rows - first);
     if (n_rows <= 0) return;
 
-    const float *packed = w->packed + index * w->head_floats;
-    float *scratch = w->scratch + slot * w->scratch_floats;
+    float *q = w->scratch + slot * w->scratch_floats;
     block b = {.w = w,
                .features = attention_features_of(a, &s, head),
                .queries = {first, attention_max(first, attention_min(first + n_rows, s.lq))},
-               .k = packed,
-               .v = packed + w->v_at,
                .v_finite = w->v_finite + index * w->n_tiles,
-               .q = scratch};
-    b.s = b.q + w->bm * w->q_stride;
+               .s = q + w->bm * w->q_stride};
     b.o = b.s + w->bm * w->s_stride;
     b.m = b.o + w->bm * w->v_stride;
     b.l = b.m + w->bm;
     b.gather = b.l + w->bm;
 
     if (b.queries.begin < b.queries.end) {
-        start(&b, &s, head);
+        start(&b, &s, head, q, w->packed + index * w->head_floats);
         const attention_span keys = attention_keys_seen(&b.features, b.queries);
         for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) attend_to_tile(&b, t);
     }

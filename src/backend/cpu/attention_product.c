@@ -3,6 +3,19 @@
 
 #include <string.h>
 
+bool attention_in_place(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t d)
+{
+    return rows->dtype == TSR_F32 && rows->col == 1 && d % gemm->nr == 0 && rows->row % 256 != 0;
+}
+
+attention_matrix attention_f32_rows(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t n,
+                                    int64_t d, float *copy, int64_t copy_stride)
+{
+    if (attention_in_place(gemm, rows, d)) return (attention_matrix){rows->data, rows->row};
+    gemm->pack(copy, copy_stride, rows->data, rows->dtype, rows->row, rows->col, n, d);
+    return (attention_matrix){copy, copy_stride};
+}
+
 void attention_product_columns(const attention_product *p, const attention_span *columns)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;

@@ -26,6 +26,17 @@ typedef struct attention_product {
 
 enum { ATTENTION_MAX_GROUPS = 32 }; /* of mr rows in a tile's rows or columns */
 
+/* Rows as f32, with room for whole strips. */
+typedef struct attention_matrix {
+    const float *data;
+    int64_t stride;
+} attention_matrix;
+
+/* True if rows of d elements serve where they lie; otherwise they need a copy of the stride given. */
+bool attention_in_place(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t d);
+attention_matrix attention_f32_rows(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t n,
+                                    int64_t d, float *copy, int64_t copy_stride);
+
 /* Group g computes the strips that meet columns[g]; whole strips are written, so that C's rows have room. */
 void attention_product_columns(const attention_product *p, const attention_span *columns);
 

@@ -354,6 +354,39 @@ TSR_INLINE vf32 vf32_rounded(vf32 v)
 
 /* Sum and maximum of all lanes, always in this order: halves are folded together until one is left. */
 
+#if TSR_LANES >= 8 && defined(__AVX2__) && (TSR_LANES == 8 || defined(__AVX512F__))
+
+#if TSR_LANES == 16
+TSR_INLINE __m256 lower_half(vf32 v) { return _mm512_castps512_ps256((__m512)v); }
+TSR_INLINE __m256 upper_half(vf32 v) { return _mm512_extractf32x8_ps((__m512)v, 1); }
+#endif
+
+TSR_INLINE float vf32_sum(vf32 v)
+{
+#if TSR_LANES == 16
+    const __m256 h = _mm256_add_ps(lower_half(v), upper_half(v));
+#else
+    const __m256 h = (__m256)v;
+#endif
+    const __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    const __m128 d = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+
+TSR_INLINE float vf32_max_lane(vf32 v)
+{
+#if TSR_LANES == 16
+    const __m256 h = _mm256_max_ps(lower_half(v), upper_half(v));
+#else
+    const __m256 h = (__m256)v;
+#endif
+    const __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    const __m128 d = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
+}
+
+#else
+
 TSR_INLINE float vf32_sum(vf32 v)
 {
     float t[VL];
@@ -371,6 +404,8 @@ TSR_INLINE float vf32_max_lane(vf32 v)
         t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
     return t[0];
 }
+
+#endif
 
 /*
  * Words of mathematics; tests/check_vec.c holds each to its bound over the whole range. NaN gives NaN.

@@ -115,6 +115,29 @@ static void fill_zero(float *x, int64_t from, int64_t to)
     if (from < to) memset(x + from, 0, (size_t)(to - from) * sizeof *x);
 }
 
+/* Elements that do not lie side by side. */
+static void store_apart(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor)
+{
+    for (int64_t j = 0; j < n; j++) {
+        const float x = src[j] * factor;
+        if (dtype == TSR_F32)
+            ((float *)dst)[j * stride] = x;
+        else
+            ((uint16_t *)dst)[j * stride] = dtype == TSR_BF16 ? tsr_bf16_from_f32(x) : tsr_f16_from_f32(x);
+    }
+}
+
+static void store(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor)
+{
+    if (stride != 1) {
+        store_apart(dst, dtype, stride, src, n, factor);
+        return;
+    }
+    int64_t j = 0;
+    for (; j + VL <= n; j += VL) vf32_store_as(dst, dtype, j, vf32_load(src + j) * factor);
+    if (j < n) vf32_store_as_n(dst, dtype, j, vf32_load_n(src + j, n - j) * factor, n - j);
+}
+
 /* Raises m to `top` and brings what was relative to the old m along. */
 static void raise_maximum(float top, float *m, float *l, float *o, int64_t dv)
 {
@@ -122,25 +145,19 @@ static void raise_maximum(float top, float *m, float *l, float *o, int64_t dv)
         float factor[VL];
         vf32_store(factor, vf32_exp2(vf32_splat(*m - top)));
         *l *= factor[0];
-        for (int64_t j = 0; j < dv; j += VL) {
-            const int64_t n = dv - j < VL ? dv - j : VL;
-            vf32_store_n(o + j, vf32_load_n(o + j, n) * factor[0], n);
-        }
+        store(o, TSR_F32, 1, o, dv, factor[0]);
     }
     *m = top;
 }
 
-TSR_INLINE void forward_row(const tsr_attention_rows *t, int64_t r, const bool plain, float *m, float *l,
-                            float *o, int64_t dv)
+/* First pass: features; the row's maximum. */
+TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, const bool plain)
 {
-    const tsr_attention_features *f = t->features;
     const int64_t row = t->row + r;
     float *s = t->s + r * t->s_stride;
     const columns seen = visible(t, row);
-    const int64_t first = seen.lo & -VL;
-
     vf32 top = vf32_splat(never), unused;
-    for (int64_t c = first; c < seen.hi; c += VL) {
+    for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
         vf32 x = vf32_load(s + c);
         if (!plain) {
             x = score(t, x, row, c, seen, &unused);
@@ -151,21 +168,43 @@ TSR_INLINE void forward_row(const tsr_attention_rows *t, int64_t r, const bool p
         }
         top = vf32_max(x, top);
     }
-    const float highest = vf32_max_lane(top);
-    if (highest > *m + lag) raise_maximum(highest, m, l, o, dv);
-    const float base = *m == never ? 0 : *m; /* all hidden so far: 2^(-Inf - 0) = 0 */
+    return vf32_max_lane(top);
+}
 
+/* Second pass: P, and what it adds to l. */
+TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, const bool plain, float m)
+{
+    const int64_t row = t->row + r;
+    float *s = t->s + r * t->s_stride;
+    const columns seen = visible(t, row);
+    const int64_t first = seen.lo & -VL;
+    const float base = m == never ? 0 : m; /* all hidden so far: 2^(-Inf - 0) = 0 */
     vf32 sum = vf32_splat(0);
     vu32 words[4];
     for (int64_t c = first; c < seen.hi; c += VL) {
         vf32 p = vf32_exp2(vf32_load(s + c) - base);
         sum += p;
-        if (!plain && f->dropout) p *= dropout(t, row, c, first, words);
+        if (!plain && t->features->dropout) p *= dropout(t, row, c, first, words);
         vf32_store(s + c, p);
     }
-    *l += vf32_sum(sum);
     fill_zero(s, t->begin, first);
     fill_zero(s, (seen.hi + VL - 1) & -VL, t->end);
+    return vf32_sum(sum);
+}
+
+/* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
+TSR_INLINE void forward_rows(const tsr_attention_rows *t, const bool plain, float *m, float *l, float *o,
+                             int64_t o_stride, int64_t dv)
+{
+    float top[8];
+    for (int64_t r = 0; r < t->n_rows; r += 8) {
+        const int64_t n = t->n_rows - r < 8 ? t->n_rows - r : 8;
+        for (int64_t i = 0; i < n; i++) top[i] = forward_maximum(t, r + i, plain);
+        for (int64_t i = 0; i < n; i++)
+            if (top[i] > m[r + i] + lag)
+                raise_maximum(top[i], m + r + i, l + r + i, o + (r + i) * o_stride, dv);
+        for (int64_t i = 0; i < n; i++) l[r + i] += forward_exponentials(t, r + i, plain, m[r + i]);
+    }
 }
 
 static bool is_plain(const tsr_attention_features *f)
@@ -176,9 +215,9 @@ static bool is_plain(const tsr_attention_features *f)
 static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
     if (is_plain(t->features))
-        for (int64_t r = 0; r < t->n_rows; r++) forward_row(t, r, true, m + r, l + r, o + r * o_stride, dv);
+        forward_rows(t, true, m, l, o, o_stride, dv);
     else
-        for (int64_t r = 0; r < t->n_rows; r++) forward_row(t, r, false, m + r, l + r, o + r * o_stride, dv);
+        forward_rows(t, false, m, l, o, o_stride, dv);
 }
 
 TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool plain, columns seen,
@@ -240,41 +279,23 @@ static void backward(const tsr_attention_rows *t, int64_t width, const float *ls
     }
 }
 
-static void store(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor)
-{
-    for (int64_t j = 0; j < n; j += VL) {
-        const int64_t lanes = n - j < VL ? n - j : VL;
-        const vf32 x = vf32_load_n(src + j, lanes) * factor;
-        if (stride == 1) {
-            vf32_store_as_n(dst, dtype, j, x, lanes);
-            continue;
-        }
-        float t[VL];
-        vf32_store(t, x);
-        for (int64_t i = 0; i < lanes; i++) {
-            const int64_t at = (j + i) * stride;
-            if (dtype == TSR_F32)
-                ((float *)dst)[at] = t[i];
-            else
-                ((uint16_t *)dst)[at] = dtype == TSR_BF16 ? tsr_bf16_from_f32(t[i]) : tsr_f16_from_f32(t[i]);
-        }
-    }
-}
-
 static float dot(const float *a, const float *b, int64_t n)
 {
     vf32 sum = vf32_splat(0);
-    for (int64_t j = 0; j < n; j += VL) {
-        const int64_t lanes = n - j < VL ? n - j : VL;
-        sum += vf32_load_n(a + j, lanes) * vf32_load_n(b + j, lanes);
-    }
+    int64_t j = 0;
+    for (; j + VL <= n; j += VL) sum += vf32_load(a + j) * vf32_load(b + j);
+    if (j < n) sum += vf32_load_n(a + j, n - j) * vf32_load_n(b + j, n - j);
     return vf32_sum(sum);
 }
 
-static bool finite(const float *x, int64_t n)
+static bool finite(const float *x, int64_t stride, int64_t n_rows, int64_t n)
 {
     vf32 sum = vf32_splat(0); /* 0 times Inf or NaN is NaN, which stays */
-    for (int64_t j = 0; j < n; j += VL) sum += vf32_load_n(x + j, n - j < VL ? n - j : VL) * 0.0f;
+    for (int64_t i = 0; i < n_rows; i++, x += stride) {
+        int64_t j = 0;
+        for (; j + VL <= n; j += VL) sum += vf32_load(x + j) * 0.0f;
+        if (j < n) sum += vf32_load_n(x + j, n - j) * 0.0f;
+    }
     return vf32_sum(sum) == 0;
 }
 

@@ -76,8 +76,8 @@ typedef struct tsr_attention_score_f32_kernel {
     /* dst[j * stride] = factor * src[j]; dst is f32, bf16 or f16. */
     void (*store)(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor);
     float (*dot)(const float *a, const float *b, int64_t n);
-    /* True if no element is Inf or NaN. */
-    bool (*finite)(const float *x, int64_t n);
+    /* True if no element of x [n_rows, n] is Inf or NaN. */
+    bool (*finite)(const float *x, int64_t stride, int64_t n_rows, int64_t n);
 } tsr_attention_score_f32_kernel;
 
 /* Best first; ends with NULL. */
