@@ -1,9 +1,10 @@
-# e2e.sh - what the e2e_<command>.sh tests share; sourced with the program's path as $1, compare_npy's as $2
+# e2e.sh - what the e2e_<command>.sh tests share; sourced with the paths of the program, compare_npy and
+# json_get as $1, $2, $3
 #
 # Runs in a folder of its own, which goes away at the end. A check that fails prints one line with
 # the command; the script then exits 1 when it is done.
 set -u
-program=$1 compare_npy=$2
+program=$1 compare_npy=$2 json_get=$3
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 folder=$(mktemp -d "${TMPDIR:-/tmp}/tessera-e2e-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
@@ -47,6 +48,22 @@ says()
 {
     n_checks=$((n_checks + 1))
     grep -qF -- "$1" "${2:-stdout}" || failed "'$1' is not in ${2:-stdout}: $(cat "${2:-stdout}")" says
+}
+
+# has KEY VALUE: the last command printed one JSON object with it.
+has()
+{
+    n_checks=$((n_checks + 1))
+    local value
+    value=$("$json_get" stdout "$1" 2>&1)
+    [ "$value" = "$2" ] || failed "$1 is $value, must be $2: $(cat stdout)" has "$@"
+}
+
+# check WHAT COMMAND...: the command succeeds.
+check()
+{
+    n_checks=$((n_checks + 1))
+    "${@:2}" || failed "$1" "${@:2}"
 }
 
 # close GOT WANT [TOLERANCE]: two .npy files hold the same numbers, exactly by default.
