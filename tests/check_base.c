@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -256,6 +257,10 @@ static void test_threads_take_the_callers_loop(void **state)
 static void test_threads_survive_fork(void **state)
 {
     (void)state;
+#if defined(__SANITIZE_THREAD__)
+    puts("skipped: the thread sanitizer cannot start threads in a forked child");
+    skip();
+#endif
     tsr_threads *t;
     KIT_OK(tsr_threads_create(3, NULL, NULL, &t));
     check_runs(t);
