@@ -7,6 +7,8 @@
 #
 # What is missing on the machine is installed first, by tools/install_dependencies.sh.
 
+.DEFAULT_GOAL = build
+
 JOBS    ?= $(shell getconf _NPROCESSORS_ONLN)
 PREFIX  ?= /usr/local
 DATA    ?=
@@ -40,6 +42,7 @@ install: dependencies
 	cmake --preset install -DCMAKE_INSTALL_PREFIX=$(abspath $(PREFIX))
 	cmake --build build/install --parallel $(JOBS)
 	cmake --install build/install
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" -ne 0 ] || PATH="$$PATH:/sbin" ldconfig # or the loader misses a new library
 
 clean:
 	rm -rf build

@@ -72,7 +72,7 @@ static int read_flags(int argc, char **argv, train_flags *f)
                 real_option("--minutes", "M", &t->minutes, 0.01, 1e6, "train about this long (default 2)")),
         setting(f, int_option("--steps", "N", &t->steps, 1, TSR_MAX_STEPS, "train this many steps")),
         flag_option("--resume", &t->resume, "go on from the checkpoint in --out, with its settings"),
-        flag_option("--overwrite", &t->overwrite, "a model that is in --out already may go"),
+        flag_option("--overwrite", &t->overwrite, "replace a model that is in --out already"),
         text_option("--plot", "FILE", &f->plot, "draw the loss curve as an SVG"),
         heading("The model"),
         setting(f,
@@ -116,7 +116,7 @@ static int read_flags(int argc, char **argv, train_flags *f)
     };
     const int status = options_read(&line, argc, argv);
     if (status != OPTIONS_READ) return status;
-    if (t->minutes > 0 && t->steps > 0) return usage_error("train", "--steps: goes with --minutes not given");
+    if (t->minutes > 0 && t->steps > 0) return usage_error("train", "--steps: cannot go with --minutes");
     if (f->train.resume && f->train.overwrite)
         return usage_error("train", "--overwrite: cannot go with --resume");
     t->dtype = f->dtype == 0 ? TSR_F32 : TSR_BF16;
@@ -163,11 +163,11 @@ static void print_progress(void *user, const tsr_train_progress *p)
     const tsr_train_state *s = &p->trainer->state;
     if (!p->evaluated && now - r->last_line < pause && s->step != 1) return;
     r->last_line = now;
-    char steps[32] = "?", held[32] = "", left[32] = "";
-    if (s->n_steps > 0) snprintf(steps, sizeof steps, "%lld", (long long)s->n_steps);
+    char steps[32] = "", held[32] = "", left[32] = "";
+    if (s->n_steps > 0) snprintf(steps, sizeof steps, "/%lld", (long long)s->n_steps);
     if (!isnan(p->held_bits)) snprintf(held, sizeof held, "  held out %.3f bits/byte", p->held_bits);
     if (!isnan(p->seconds_left)) snprintf(left, sizeof left, "  %.0f s left", p->seconds_left);
-    fprintf(stderr, "%sstep %lld/%s  loss %.3f%s  %.0f tokens/s%s%s", r->terminal ? "\r\033[K" : "",
+    fprintf(stderr, "%sstep %lld%s  loss %.3f%s  %.0f tokens/s%s%s", r->terminal ? "\r\033[K" : "",
             (long long)s->step, steps, p->loss, held, p->tokens_per_s, left, r->terminal ? "" : "\n");
     fflush(stderr);
 }

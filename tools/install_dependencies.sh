@@ -3,7 +3,7 @@
 #
 #   tools/install_dependencies.sh [build|lint|ci]
 #
-#   build   compiler, make, cmake >= 3.22, pkg-config, jansson, PCRE2, cmocka
+#   build   compiler, make, cmake >= 3.22, pkg-config, jansson, PCRE2, cmocka, utf8proc
 #   lint    and clang-format, clang-tidy, nm, a C++ compiler
 #   ci      and clang with its sanitizer runtimes, the aarch64 compiler and C library, qemu-user
 #
@@ -43,6 +43,13 @@ need_build()
     pkg-config --exists jansson 2>/dev/null || lacks jansson libjansson-dev jansson-devel jansson
     pkg-config --exists libpcre2-8 2>/dev/null || lacks PCRE2 libpcre2-dev pcre2-devel pcre2
     pkg-config --exists cmocka 2>/dev/null || lacks cmocka libcmocka-dev libcmocka-devel cmocka
+    # Only tokenizers that normalize their text need it: taken along, never a reason to stop.
+    [ -z "$missing" ] || want_utf8proc
+}
+
+want_utf8proc()
+{
+    pkg-config --exists libutf8proc 2>/dev/null || lacks utf8proc libutf8proc-dev utf8proc-devel libutf8proc
 }
 
 need_lint()
@@ -62,6 +69,7 @@ clang_has()
 
 need_ci()
 {
+    want_utf8proc
     if have clang; then
         { clang_has fuzzer && clang_has address,undefined 'int main(void) { return 0; }'; } ||
             lacks 'clang runtimes' libclang-rt-dev compiler-rt compiler-rt

@@ -17,5 +17,6 @@ fi
 
 mkdir -p "$directory"
 "$program" train --data "$text" --out "$directory/model" --minutes "$minutes" --overwrite --plot "$directory/loss.svg"
+echo "the model is in $directory/model, its loss curve in $directory/loss.svg" >&2
 echo >&2
 "$program" generate "$directory/model" -p "$prompt" -n 200

@@ -50,7 +50,7 @@ tsr_status tsr_train_check_directory(const tsr_train_options *o)
         if (lstat(path, &st) == 0)
             return tsr_fail(
                 TSR_ERR_IO,
-                "%s: holds a model already (%s); resume it, overwrite it, or choose another place", o->out,
+                "%s: holds a model already (%s): --resume goes on with it, --overwrite replaces it", o->out,
                 model_files[i]);
     }
     return TSR_OK;
