@@ -1,6 +1,8 @@
 /*
- * cli/loss_plot.c - two curves over steps, each on its own axis: left the training loss (nats a token), right
- * the held-out text (bits a byte)
+ * cli/loss_plot.c - two curves over the steps on one axis: bits a byte of the training and the held-out text
+ *
+ * The training loss is a mean over tokens, in nats; the text's tokens per byte make bits a byte of it, so
+ * that the distance between the curves is what the model learned by heart.
  */
 #include "loss_plot.h"
 
@@ -13,7 +15,7 @@
 #include "base/error.h"
 #include "format/file.h"
 
-enum { WIDTH = 720, HEIGHT = 400, LEFT = 60, RIGHT = 660, TOP = 40, BOTTOM = 350, TICKS = 5 };
+enum { WIDTH = 720, HEIGHT = 400, LEFT = 60, RIGHT = 690, TOP = 20, BOTTOM = 350 };
 
 typedef struct drawing {
     char *text;
@@ -41,82 +43,99 @@ static void draw(drawing *d, const char *format, ...)
     d->n += (size_t)n;
 }
 
+typedef struct curve {
+    const tsr_train_point *point;
+    int64_t n;
+    double bits_per_nat; /* a nat of a token in bits a byte, for the training loss */
+} curve;
+
+enum { TRAINING, HELD_OUT };
+
+static double value_at(const curve *c, int64_t i, int which)
+{
+    return which == TRAINING ? c->point[i].loss * c->bits_per_nat : c->point[i].held_bits;
+}
+
+/* From `low` to `high` in steps of 1, 2 or 5 times a power of ten, four to ten of them. */
 typedef struct axis {
-    double low, high;
+    double low, high, step;
 } axis;
 
-static double column_of(const tsr_train_point *p, int column) { return column == 0 ? p->loss : p->held_bits; }
-
-static axis range_of(const tsr_train_point *history, int64_t n, int column)
+static axis round_axis(double low, double high)
 {
-    axis a = {INFINITY, -INFINITY};
-    for (int64_t i = 0; i < n; i++) {
-        const double y = column_of(&history[i], column);
-        if (isfinite(y)) a.low = fmin(a.low, y), a.high = fmax(a.high, y);
-    }
-    if (!(a.low <= a.high)) return (axis){0, 1};
-    if (a.low == a.high) a.high = a.low + 1;
-    return a;
+    if (!(high > low)) high = low + 1;
+    const double power = pow(10, floor(log10((high - low) / 4))), steps = (high - low) / power / 4;
+    const double step = power * (steps >= 5 ? 5 : steps >= 2 ? 2 : 1);
+    return (axis){floor(low / step) * step, ceil(high / step) * step, step};
+}
+
+static axis value_axis(const curve *c)
+{
+    double low = INFINITY, high = -INFINITY;
+    for (int64_t i = 0; i < c->n; i++)
+        for (int which = TRAINING; which <= HELD_OUT; which++) {
+            const double y = value_at(c, i, which);
+            if (isfinite(y)) low = fmin(low, y), high = fmax(high, y);
+        }
+    return low <= high ? round_axis(low, high) : (axis){0, 1, 0.5};
 }
 
 static double x_at(double step, double last) { return LEFT + (RIGHT - LEFT) * (last > 0 ? step / last : 0); }
 static double y_at(double y, axis a) { return BOTTOM - (BOTTOM - TOP) * (y - a.low) / (a.high - a.low); }
 
-static void draw_curve(drawing *d, const tsr_train_point *history, int64_t n, int column, axis a,
-                       const char *colour)
-{
-    const double last = n > 0 ? history[n - 1].step : 1;
-    draw(d, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colour);
-    for (int64_t i = 0; i < n; i++) {
-        const double y = column_of(&history[i], column);
-        if (isfinite(y)) draw(d, "%.1f,%.1f ", x_at(history[i].step, last), y_at(y, a));
-    }
-    draw(d, "'/>\n");
-    for (int i = 0; i < TICKS; i++) {
-        const double y = a.low + (a.high - a.low) * i / (TICKS - 1);
-        draw(d, "<text x='%d' y='%.1f' fill='%s' text-anchor='%s'>%.4g</text>\n",
-             column == 0 ? LEFT - 6 : RIGHT + 6, y_at(y, a) + 4, colour, column == 0 ? "end" : "start", y);
-    }
-}
-
-static void draw_frame(drawing *d, double last)
+static void draw_frame(drawing *d, axis values, double last)
 {
     draw(d,
          "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' font-family='sans-serif' "
-         "font-size='12'>\n",
+         "font-size='12' fill='#444'>\n",
          WIDTH, HEIGHT);
     draw(d, "<rect width='%d' height='%d' fill='white'/>\n", WIDTH, HEIGHT);
-    draw(d, "<path d='M%d %dV%dH%dV%d' fill='none' stroke='#999'/>\n", LEFT, TOP, BOTTOM, RIGHT, TOP);
-    for (int i = 0; i < TICKS; i++) {
-        const double step = last * i / (TICKS - 1);
-        draw(d, "<text x='%.1f' y='%d' text-anchor='middle'>%.0f</text>\n", x_at(step, last), BOTTOM + 18,
-             step);
+    for (double y = values.low; y < values.high + values.step / 2; y += values.step) {
+        draw(d, "<path d='M%d %.1fH%d' stroke='#ddd'/>\n", LEFT, y_at(y, values), RIGHT);
+        draw(d, "<text x='%d' y='%.1f' text-anchor='end'>%.4g</text>\n", LEFT - 8, y_at(y, values) + 4, y);
     }
+    const axis steps = round_axis(0, last);
+    for (double x = fmax(steps.step, 1); x <= last; x += fmax(steps.step, 1))
+        draw(d, "<text x='%.1f' y='%d' text-anchor='middle'>%.0f</text>\n", x_at(x, last), BOTTOM + 18, x);
     draw(d, "<text x='%d' y='%d' text-anchor='middle'>steps</text>\n", (LEFT + RIGHT) / 2, BOTTOM + 38);
 }
 
-tsr_status plot_loss(const char *path, const tsr_train_point *history, int64_t n)
+static void draw_curve(drawing *d, const curve *c, int which, axis values, double last)
 {
-    static const char *const colours[2] = {"#1f6fb4", "#c8431f"};
-    static const char *const labels[2] = {"training loss, nats a token", "held out, bits a byte"};
-    drawing d = {0};
-    draw_frame(&d, n > 0 ? history[n - 1].step : 1);
-    for (int column = 0; column < 2; column++) {
-        draw_curve(&d, history, n, column, range_of(history, n, column), colours[column]);
-        draw(&d, "<text x='%d' y='22' fill='%s' text-anchor='%s'>%s</text>\n", column == 0 ? LEFT : RIGHT,
-             colours[column], column == 0 ? "start" : "end", labels[column]);
+    static const char *const colours[] = {"#1f6fb4", "#c8431f"};
+    static const char *const names[] = {"training, bits a byte", "held out, bits a byte"};
+    draw(d, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colours[which]);
+    for (int64_t i = 0; i < c->n; i++) {
+        const double y = value_at(c, i, which);
+        if (isfinite(y)) draw(d, "%.1f,%.1f ", x_at(c->point[i].step, last), y_at(y, values));
     }
-    draw(&d, "</svg>\n");
+    draw(d, "'/>\n");
+    draw(d, "<text x='%d' y='%d' fill='%s' text-anchor='end'>%s</text>\n", RIGHT - 8, TOP + 20 + 18 * which,
+         colours[which], names[which]);
+}
+
+static tsr_status write_file(const char *path, const char *text, size_t n)
+{
     tsr_writer *writer = NULL;
-    tsr_status status = d.failed ? tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", path)
-                                 : tsr_writer_open(path, &writer);
-    if (status == TSR_OK) {
-        status = tsr_writer_write(writer, d.text, d.n);
-        if (status == TSR_OK)
-            status = tsr_writer_commit(writer);
-        else
-            tsr_writer_discard(writer);
-    }
+    TSR_TRY(tsr_writer_open(path, &writer));
+    const tsr_status status = tsr_writer_write(writer, text, n);
+    if (status == TSR_OK) return tsr_writer_commit(writer);
+    tsr_writer_discard(writer);
+    return status;
+}
+
+tsr_status plot_loss(const char *path, const tsr_trainer *t)
+{
+    const curve c = {t->history, t->n_history,
+                     (double)t->data.train.n / (double)t->data.train_nbytes / log(2)};
+    const double last = c.n > 0 ? c.point[c.n - 1].step : 1;
+    const axis values = value_axis(&c);
+    drawing d = {0};
+    draw_frame(&d, values, last);
+    for (int which = TRAINING; which <= HELD_OUT; which++) draw_curve(&d, &c, which, values, last);
+    draw(&d, "</svg>\n");
+    const tsr_status status = d.failed ? tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", path)
+                                       : write_file(path, d.text, d.n);
     free(d.text);
     return status;
 }

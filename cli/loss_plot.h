@@ -4,7 +4,7 @@
 
 #include "train/trainer.h"
 
-/* Bits per byte held out, and the training loss, over steps. Replaces the file, whole. */
-tsr_status plot_loss(const char *path, const tsr_train_point *history, int64_t n);
+/* Bits per byte of the training and the held-out text over the steps so far. Replaces the file, whole. */
+tsr_status plot_loss(const char *path, const tsr_trainer *trainer);
 
 #endif

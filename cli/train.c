@@ -227,8 +227,7 @@ static int run(const train_flags *f, tsr_trainer *trainer)
     tsr_status status = tsr_trainer_run(trainer, &hooks, &finished);
     if (r.terminal) fputc('\n', stderr);
     if (status == TSR_OK) print_result(trainer, finished, f->common.json, first, seconds_now() - start);
-    if (status == TSR_OK && f->plot != NULL)
-        status = plot_loss(f->plot, trainer->history, trainer->n_history);
+    if (status == TSR_OK && f->plot != NULL) status = plot_loss(f->plot, trainer);
     return status == TSR_OK ? EXIT_DONE : work_failed("train");
 }
 

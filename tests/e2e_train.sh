@@ -38,7 +38,7 @@ check 'must have printed one line' [ "$(wc -l <stdout)" = 1 ]
 ok tessera train --data $data --out again --steps 24 --evaluations 3 $tiny --threads 3
 same again/model.safetensors model/model.safetensors
 ok tessera train --data book --out timed --minutes 0.01 --evaluations 2 $tiny --dtype bf16
-says 'step 1/?' stderr
+says 'step 1  loss' stderr
 says 'done after step'
 ok tessera info timed
 says 'stored in bf16'
@@ -108,7 +108,7 @@ fi
 # Command lines that are none.
 fails 2 '--data: is required' tessera train --out refused
 fails 2 '--out: is required' tessera train --data book
-fails 2 '--steps: goes with' tessera train --data book --out refused --steps 5 --minutes 1
+fails 2 '--steps: cannot go with --minutes' tessera train --data book --out refused --steps 5 --minutes 1
 fails 2 '--steps: 0 is out of range' tessera train --data book --out refused --steps 0
 fails 2 '--vocab: 256 is out of range, must be 257' tessera train --data book --out refused --vocab 256
 fails 2 "--minutes: 'soon' is not a number" tessera train --data book --out refused --minutes soon

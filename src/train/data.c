@@ -124,8 +124,10 @@ static tsr_status encode_corpus(tsr_dataset *d, const tsr_corpus *c, const tsr_t
 tsr_status tsr_dataset_create(const tsr_corpus *corpus, const tsr_tokenizer *tokenizer, int64_t context,
                               tsr_dataset *out)
 {
-    tsr_dataset d = {
-        .eos = tsr_tokenizer_eos(tokenizer), .context = context, .held_nbytes = corpus->held_nbytes};
+    tsr_dataset d = {.eos = tsr_tokenizer_eos(tokenizer),
+                     .context = context,
+                     .train_nbytes = corpus->train_nbytes,
+                     .held_nbytes = corpus->held_nbytes};
     if (d.eos < 0) return tsr_fail(TSR_ERR_ARGUMENT, "data: the tokenizer has no end-of-text token");
     const tsr_status status = encode_corpus(&d, corpus, tokenizer);
     if (status != TSR_OK) {

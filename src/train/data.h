@@ -38,7 +38,8 @@ typedef struct tsr_dataset {
     tsr_ids train, held;
     int32_t eos;
     int64_t context;
-    size_t held_nbytes; /* of text, that held-out targets spell */
+    size_t train_nbytes; /* of text */
+    size_t held_nbytes;  /* of text, that held-out targets spell */
 } tsr_dataset;
 
 /* TSR_ERR_FORMAT: fewer tokens than one window needs, or nothing held out. The tokenizer must have an eos. */
