@@ -89,19 +89,29 @@ enum { GELU_TANH_CLAMP = 1 << 20 }; /* of x^2, where the slope is 0 or 1 long si
 
 TSR_INLINE vf32 gelu_tanh(vf32 x) { return x * vf32_sigmoid(1.59576912f * x * (1 + 0.044715f * x * x)); }
 
+/* sigmoid(z), and its slope s (1 - s) from e^-|z|: where s is near 1, 1 - s would have lost its bits. */
+TSR_INLINE vf32 sigmoid_with_slope(vf32 z, vf32 *slope)
+{
+    const vf32 q = vf32_exp(-vf32_abs(z)), r = 1 / (1 + q);
+    *slope = q * r * r;
+    return vf32_select(z < 0, q * r, r);
+}
+
 TSR_INLINE vf32 gelu_tanh_slope(vf32 x)
 {
-    const vf32 s = vf32_sigmoid(1.59576912f * x * (1 + 0.044715f * x * x));
+    vf32 slope;
+    const vf32 s = sigmoid_with_slope(1.59576912f * x * (1 + 0.044715f * x * x), &slope);
     const vf32 square = vf32_min(vf32_splat(GELU_TANH_CLAMP), x * x);
-    return s + x * (s * (1 - s)) * (1.59576912f + 0.214064449f * square);
+    return s + x * slope * (1.59576912f + 0.214064449f * square);
 }
 
 TSR_INLINE vf32 silu(vf32 x) { return x * vf32_sigmoid(x); }
 
 TSR_INLINE vf32 silu_slope(vf32 x)
 {
-    const vf32 s = vf32_sigmoid(x);
-    return s + x * (s * (1 - s));
+    vf32 slope;
+    const vf32 s = sigmoid_with_slope(x, &slope);
+    return s + x * slope;
 }
 
 typedef vf32 (*function)(vf32);
