@@ -107,18 +107,31 @@ static void nan_goes_where_it_should(tsr_context *ctx)
 
 /* --- what must not change a bit --- */
 
+/* A parallel-for that runs its bodies one after the other, the last first: no body may wait for another. */
+static void run_serially(void *user, int64_t n, void (*body)(void *arg, int64_t i), void *arg)
+{
+    (void)user;
+    while (n-- > 0) body(arg, n);
+}
+
 static void threads_change_nothing(tsr_context *ctx)
 {
     tsr_context *const one = kit_cpu_with_threads(1), *const three = kit_cpu_with_threads(3);
+    tsr_context *serial = NULL;
+    const tsr_context_options options = {.n_threads = 4, .parallel_for = run_serially};
+    KIT_OK(tsr_context_create(&options, &serial));
     for (int trial = 0; trial < 12; trial++) {
         const kit_attention c = kit_attention_random(trial % 3 == 0);
         const kit_attention_result two = kit_attention_run(ctx, &c, KIT_FUSED);
         const kit_attention_result a = kit_attention_run(one, &c, KIT_FUSED);
         const kit_attention_result b = kit_attention_run(three, &c, KIT_FUSED);
         expect_same_bits(&c, &a, &two, "1 and 2 threads");
+        const kit_attention_result d = kit_attention_run(serial, &c, KIT_FUSED);
         expect_same_bits(&c, &b, &two, "3 and 2 threads");
+        expect_same_bits(&c, &d, &two, "4 lanes, one after the other, and 2 threads");
         kit_free_all();
     }
+    tsr_context_destroy(serial);
     tsr_context_destroy(one);
     tsr_context_destroy(three);
 }

@@ -1,4 +1,5 @@
 /* backend/cpu/attention_bwd_tile.c - one tile of attention's backward: load, recompute P, find dS */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     const int64_t nr = w->gemm->nr;
     w->group = a->hkv > 0 ? a->hq / a->hkv : 0;
     w->bm = w->score->bwd_queries, w->bn = w->score->bwd_keys;
+    assert(attention_max(w->bm, w->bn) <= ATTENTION_MAX_GROUPS * w->gemm->mr);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
     w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
     w->d_stride = attention_stride(a->d, nr);

@@ -14,6 +14,7 @@
  *
  * workspace   | head 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
  */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     const int64_t nr = w->gemm->nr, n_threads = tsr_threads_count(cpu->threads), heads = a->b * a->hkv;
     w->group = heads > 0 ? a->hq / a->hkv : 0;
     w->bm = w->score->fwd_queries, w->bn = w->score->fwd_keys;
+    assert(w->bm <= ATTENTION_MAX_GROUPS * w->gemm->mr);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
     w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
     w->q_stride = attention_stride(a->d, 16);
