@@ -174,12 +174,16 @@ static void print_figures(const session *s, const tsr_context *ctx, const tsr_ge
 static tsr_status open_session(session *s, tsr_context *ctx)
 {
     const generate_flags *f = s->flags;
-    TSR_TRY(tsr_weights_load(ctx, f->directory, dtypes[f->dtype], &s->weights));
+    tsr_llama_config config;
+    int64_t parameters;
+    TSR_TRY(tsr_weights_check(f->directory, &config, &parameters)); /* all that is cheap to say, first */
     TSR_TRY(tsr_tokenizer_load(f->directory, &s->tokenizer));
     TSR_TRY(tsr_tokenizer_encode(s->tokenizer, f->prompt, strlen(f->prompt), true, &s->prompt));
     /* Nothing to go on from: the end of a text that came before. */
     const int32_t eos = tsr_tokenizer_eos(s->tokenizer);
     if (s->prompt.n == 0 && eos >= 0) TSR_TRY(tsr_ids_append(&s->prompt, eos));
+    const int64_t n_positions = (int64_t)s->prompt.n + f->n_tokens;
+    TSR_TRY(tsr_weights_load(ctx, f->directory, dtypes[f->dtype], n_positions, &s->weights));
     if (f->logits != NULL) {
         s->logits = malloc((size_t)s->weights.config.vocab_size * sizeof *s->logits);
         if (s->logits == NULL) return tsr_fail(TSR_ERR_MEMORY, "out of memory for the logits");
@@ -193,6 +197,7 @@ static tsr_status write_text(session *s, tsr_generate_figures *figures)
     const generate_flags *f = s->flags;
     tsr_generate_options options = f->generate;
     options.logits = s->logits;
+    TSR_TRY(tsr_generate_check(&s->weights, s->prompt.id, (int64_t)s->prompt.n, &options));
     if (!f->common.json) fwrite(f->prompt, 1, strlen(f->prompt), stdout);
     TSR_TRY(tsr_generate(&s->weights, s->prompt.id, (int64_t)s->prompt.n, &options, print_token, s, figures));
     TSR_TRY(s->status);

@@ -219,11 +219,11 @@ static int run(const train_flags *f, tsr_trainer *trainer)
 {
     const double start = seconds_now();
     const int64_t first = trainer->state.step;
+    handle_signals();
     print_start(trainer);
     reporter r = {.terminal = isatty(STDERR_FILENO)};
     const tsr_train_hooks hooks = {.progress = print_progress, .user = &r, .stop = &stop_requested};
     bool finished = false;
-    handle_signals();
     tsr_status status = tsr_trainer_run(trainer, &hooks, &finished);
     if (r.terminal) fputc('\n', stderr);
     if (status == TSR_OK) print_result(trainer, finished, f->common.json, first, seconds_now() - start);

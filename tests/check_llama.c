@@ -182,7 +182,7 @@ static void test_stored_model(void **state)
         tsr_weights w = make(kit_cpu(), dtypes[i / 2], i % 2), back;
         float logits[VOCAB], logits_back[VOCAB];
         KIT_OK(tsr_weights_save(&w, folder));
-        KIT_OK(tsr_weights_load(kit_cpu(), folder, dtypes[i / 2], &back));
+        KIT_OK(tsr_weights_load(kit_cpu(), folder, dtypes[i / 2], 0, &back));
         read_in_pieces(&w, 1, ids, LENGTH, LENGTH, logits);
         read_in_pieces(&back, 1, ids, LENGTH, LENGTH, logits_back);
         assert_memory_equal(logits, logits_back, sizeof logits);
@@ -259,7 +259,7 @@ static text generate_naively(const tsr_weights *w, int64_t n_tokens)
 {
     text t = {.n = 0};
     int32_t seen[POSITIONS + 1];
-    const int64_t most = w->config.max_position_embeddings;
+    const int64_t most = w->n_positions;
     int64_t n = PROMPT;
     memcpy(seen, prompt, sizeof prompt);
     while (t.n < n_tokens) {
@@ -280,7 +280,7 @@ static void text_outgrows_the_model(tsr_context *ctx)
 {
     for (int64_t positions = PROMPT; positions <= POSITIONS; positions += 3) {
         tsr_weights w = make(ctx, TSR_F32, true);
-        w.config.max_position_embeddings = positions;
+        w.n_positions = positions;
         w.config.n_eos = 0;
         const tsr_generate_options o = {.n_tokens = 3 * POSITIONS};
         tsr_generate_figures figures;
@@ -297,7 +297,7 @@ static void test_long_texts(void **state)
     text_outgrows_the_model(kit_reference());
     /* A model that sees one token. */
     tsr_weights w = make(kit_cpu(), TSR_F32, false);
-    w.config.max_position_embeddings = 1;
+    w.n_positions = 1;
     w.config.n_eos = 0;
     tsr_generate_figures figures;
     text t = {.at_most = MAX_TEXT};

@@ -248,7 +248,7 @@ static void test_best_model(void **state)
     assert_int_equal(t.state.best_step, (int64_t)best->step);
 
     tsr_weights model;
-    KIT_OK(tsr_weights_load(kit_cpu(), o.out, TSR_F32, &model));
+    KIT_OK(tsr_weights_load(kit_cpu(), o.out, TSR_F32, 0, &model));
     o.out = kit_name("at-best");
     stop = (kit_stop){.at = t.state.best_step};
     KIT_OK(tsr_trainer_open(kit_cpu(), &o, &at_best));

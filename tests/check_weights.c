@@ -171,7 +171,7 @@ static void round_trip(tsr_context *ctx, tsr_dtype held, tsr_dtype stored, bool 
     const tsr_llama_config config = kit_config(stored, tied);
     tsr_weights w = make(ctx, &config, held, 3), back;
     KIT_OK(tsr_weights_save(&w, folder));
-    KIT_OK(tsr_weights_load(ctx, folder, TSR_F32, &back));
+    KIT_OK(tsr_weights_load(ctx, folder, TSR_F32, 0, &back));
     assert_int_equal(back.config.dtype, stored);
     assert_int_equal(back.config.tie_word_embeddings, tied);
     assert_null(back.grads.data);
@@ -191,13 +191,35 @@ static void round_trip(tsr_context *ctx, tsr_dtype held, tsr_dtype stored, bool 
     assert_int_equal(checked.num_key_value_heads, 2);
     if (held == stored) {
         tsr_weights_free(&back);
-        KIT_OK(tsr_weights_load(ctx, folder, held, &back));
+        KIT_OK(tsr_weights_load(ctx, folder, held, 0, &back));
         kit_expect_same_rows(&w, &back);
     }
     free(row);
     free(back_row);
     tsr_weights_free(&w);
     tsr_weights_free(&back);
+}
+
+/* Tables for as many positions as are asked for, and as the model has. */
+static void test_positions(void **state)
+{
+    (void)state;
+    const char *folder = make_folder("positions");
+    tsr_llama_config config = kit_config(TSR_F32, true);
+    tsr_weights w = make(kit_cpu(), &config, TSR_F32, 8), whole, few;
+    KIT_OK(tsr_weights_save(&w, folder));
+    KIT_OK(tsr_weights_load(kit_cpu(), folder, TSR_F32, 100, &whole));
+    KIT_OK(tsr_weights_load(kit_cpu(), folder, TSR_F32, 5, &few));
+    assert_int_equal(w.rope_cos.shape[0], 12);
+    assert_int_equal(whole.n_positions, 12);
+    assert_int_equal(whole.rope_cos.shape[0], 12);
+    assert_int_equal(few.n_positions, 5);
+    assert_int_equal(few.config.max_position_embeddings, 12);
+    assert_int_equal(few.rope_sin.shape[0], 5);
+    assert_memory_equal(few.rope_sin.data, whole.rope_sin.data, sizeof(float[5 * 3]));
+    tsr_weights_free(&w);
+    tsr_weights_free(&whole);
+    tsr_weights_free(&few);
 }
 
 static void test_round_trips(void **state)
@@ -246,7 +268,7 @@ static void expect_refused(const char *folder, tsr_status status, const char *wo
     memset(&config_poison, 0x5a, sizeof config_poison);
     memcpy(&out, &poison, sizeof out);
     memcpy(&config, &config_poison, sizeof config);
-    KIT_FAILS(status, words, tsr_weights_load(kit_cpu(), folder, TSR_F32, &out));
+    KIT_FAILS(status, words, tsr_weights_load(kit_cpu(), folder, TSR_F32, 0, &out));
     KIT_FAILS(status, words, tsr_weights_check(folder, &config, &numel));
     assert_memory_equal(&out, &poison, sizeof out);
     assert_memory_equal(&config, &config_poison, sizeof config);
@@ -285,7 +307,7 @@ static void test_tensors(void **state)
             continue;
         }
         tsr_weights back;
-        KIT_OK(tsr_weights_load(kit_cpu(), folder, TSR_F32, &back));
+        KIT_OK(tsr_weights_load(kit_cpu(), folder, TSR_F32, 0, &back));
         tsr_weights_free(&back);
     }
     tsr_weights_free(&w);
@@ -356,7 +378,7 @@ static void test_full_disk(void **state)
     KIT_OK(tsr_weights_save(&old, folder));
     kit_on_full_disk(2000, save_fails, &new);
     assert_int_not_equal(access(kit_path_in(folder, "model.safetensors.tessera-tmp"), F_OK), 0);
-    KIT_OK(tsr_weights_load(kit_cpu(), folder, TSR_F32, &back));
+    KIT_OK(tsr_weights_load(kit_cpu(), folder, TSR_F32, 0, &back));
     kit_expect_same_rows(&old, &back);
     tsr_weights_free(&old);
     tsr_weights_free(&new);
@@ -368,8 +390,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan),         cmocka_unit_test(test_places),
         cmocka_unit_test(test_first_values), cmocka_unit_test(test_views),
-        cmocka_unit_test(test_round_trips),  cmocka_unit_test(test_tensors),
-        cmocka_unit_test(test_directories),  cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_round_trips),  cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_tensors),      cmocka_unit_test(test_directories),
+        cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests_name("weights", tests, NULL, NULL);
 }

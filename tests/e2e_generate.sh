@@ -57,7 +57,13 @@ fails 1 'no/logits.npy' tessera generate model -p 'It was' -n 0 --json --logits 
 
 # Longer than the model looks back, a prompt is refused; a text goes on.
 ok tessera generate model -p 'It was' -n 100
-fails 1 'tokens, the model reads at most 32' tessera generate model --json -p "$(head -c 300 book)"
+fails 1 'tokens, the model reads at most 32' tessera generate model -p "$(head -c 300 book)"
+
+# A model that claims to read ten million times as much costs no more.
+cp -r model far
+sed 's/"max_position_embeddings": *32/"max_position_embeddings": 320000000/' model/config.json >far/config.json
+ok tessera generate far -p 'It was' -n 100
+rm -r far
 
 # Models that are none.
 fails 1 'nowhere/config.json cannot be opened' tessera generate nowhere -p x

@@ -26,12 +26,17 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static tsr_status check_prompt(const tsr_weights *w, const int32_t *prompt, int64_t n)
+tsr_status tsr_generate_check(const tsr_weights *w, const int32_t *prompt, int64_t n,
+                              const tsr_generate_options *options)
 {
+    TSR_TRY(tsr_sample_check(&options->sample));
+    if (options->n_tokens < 0)
+        return tsr_fail(TSR_ERR_ARGUMENT, "n_tokens is %lld, must be 0 or more",
+                        (long long)options->n_tokens);
     if (n < 1) return tsr_fail(TSR_ERR_ARGUMENT, "the prompt is empty");
-    if (n > w->config.max_position_embeddings)
+    if (n > w->n_positions)
         return tsr_fail(TSR_ERR_ARGUMENT, "the prompt has %lld tokens, the model reads at most %lld",
-                        (long long)n, (long long)w->config.max_position_embeddings);
+                        (long long)n, (long long)w->n_positions);
     for (int64_t i = 0; i < n; i++)
         if (prompt[i] < 0 || prompt[i] >= w->config.vocab_size)
             return tsr_fail(TSR_ERR_INDEX, "token %lld of the prompt is %d, the vocabulary has %lld",
@@ -51,7 +56,7 @@ static void close_generation(generation *g)
 static tsr_status open_generation(generation *g, const tsr_weights *w, const int32_t *prompt, int64_t n,
                                   int64_t n_tokens)
 {
-    const int64_t most = w->config.max_position_embeddings;
+    const int64_t most = w->n_positions;
     const int64_t capacity = n_tokens < most - n ? n + n_tokens : most;
     const size_t vocab = (size_t)w->config.vocab_size;
     *g = (generation){.weights = w, .capacity = capacity, .n_text = n};
@@ -115,11 +120,7 @@ tsr_status tsr_generate(const tsr_weights *w, const int32_t *prompt, int64_t n,
                         tsr_generate_figures *figures)
 {
     *figures = (tsr_generate_figures){.n_prompt = n};
-    TSR_TRY(tsr_sample_check(&options->sample));
-    if (options->n_tokens < 0)
-        return tsr_fail(TSR_ERR_ARGUMENT, "n_tokens is %lld, must be 0 or more",
-                        (long long)options->n_tokens);
-    TSR_TRY(check_prompt(w, prompt, n));
+    TSR_TRY(tsr_generate_check(w, prompt, n, options));
     generation g;
     tsr_status status = open_generation(&g, w, prompt, n, options->n_tokens);
     if (status == TSR_OK) status = generate(&g, options, hook, user, figures);

@@ -1,7 +1,7 @@
 /*
  * model/generate.h - text from a model: read the prompt, then one token after another
  *
- * Where the text grows beyond what the model can look back on (max_position_embeddings), its later half is
+ * Where the text grows beyond what the model can look back on (the weights' n_positions), its later half is
  * read again from position 0 and goes on from there.
  */
 #ifndef TSR_MODEL_GENERATE_H
@@ -29,6 +29,10 @@ typedef bool (*tsr_token_hook)(void *user, int32_t id);
  * prompt [n], n > 0, all in the vocabulary. TSR_ERR_ARGUMENT: an empty prompt, one longer than the model
  * reads, an option out of range; TSR_ERR_INDEX: an id outside the vocabulary.
  */
+tsr_status tsr_generate_check(const tsr_weights *weights, const int32_t *prompt, int64_t n,
+                              const tsr_generate_options *options);
+
+/* Checks the same before anything is read. */
 tsr_status tsr_generate(const tsr_weights *weights, const int32_t *prompt, int64_t n,
                         const tsr_generate_options *options, tsr_token_hook hook, void *user,
                         tsr_generate_figures *figures);

@@ -99,9 +99,9 @@ tsr_status tsr_llama_loss(const tsr_weights *w, tsr_tape *tape, const tsr_tensor
 tsr_status tsr_llama_cache_create(const tsr_weights *w, int64_t batch, int64_t capacity, tsr_kv_cache **out)
 {
     const tsr_llama_config *c = &w->config;
-    if (capacity > c->max_position_embeddings)
+    if (capacity > w->n_positions)
         return tsr_fail(TSR_ERR_ARGUMENT, "cache: capacity is %lld, the model reads at most %lld tokens",
-                        (long long)capacity, (long long)c->max_position_embeddings);
+                        (long long)capacity, (long long)w->n_positions);
     const tsr_kv_cache_options options = {.n_layers = c->num_hidden_layers,
                                           .batch = batch,
                                           .n_kv_heads = c->num_key_value_heads,

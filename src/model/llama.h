@@ -22,7 +22,7 @@ tsr_status tsr_llama_loss(const tsr_weights *weights, tsr_tape *tape, const tsr_
                           const tsr_tensor *targets, int32_t ignore_index,
                           const tsr_dropout *residual_dropout, tsr_var *loss);
 
-/* An empty cache for `batch` texts of up to `capacity` tokens each; at most max_position_embeddings. */
+/* An empty cache for `batch` texts of up to `capacity` tokens each; at most the weights' n_positions. */
 tsr_status tsr_llama_cache_create(const tsr_weights *weights, int64_t batch, int64_t capacity,
                                   tsr_kv_cache **out);
 

@@ -87,7 +87,7 @@ tsr_status tsr_weights_plan(const tsr_llama_config *config, tsr_weights *out)
 static tsr_status allocate(tsr_weights *w, bool with_grads)
 {
     const int64_t row[1] = {w->row_n};
-    const int64_t table[2] = {w->config.max_position_embeddings, w->config.head_dim / 2};
+    const int64_t table[2] = {w->n_positions, w->config.head_dim / 2};
     TSR_TRY(tsr_tensor_allocate(w->ctx, w->dtype, 1, row, &w->values));
     TSR_TRY(tsr_fill(w->ctx, 0, &w->values));
     if (with_grads) {
@@ -100,13 +100,14 @@ static tsr_status allocate(tsr_weights *w, bool with_grads)
     return tsr_rope_table(w->ctx, w->config.rope_theta, &w->rope_cos, &w->rope_sin);
 }
 
-tsr_status tsr_weights_create(tsr_context *ctx, const tsr_llama_config *config, tsr_dtype dtype,
-                              bool with_grads, tsr_weights *out)
+tsr_status tsr_weights_create_for(tsr_context *ctx, const tsr_llama_config *config, tsr_dtype dtype,
+                                  bool with_grads, int64_t n_positions, tsr_weights *out)
 {
     tsr_weights w;
     TSR_TRY(tsr_weights_plan(config, &w));
     w.ctx = ctx;
     w.dtype = dtype;
+    w.n_positions = n_positions;
     const tsr_status status = allocate(&w, with_grads);
     if (status != TSR_OK) {
         tsr_weights_free(&w);
@@ -114,6 +115,12 @@ tsr_status tsr_weights_create(tsr_context *ctx, const tsr_llama_config *config, 
     }
     *out = w;
     return TSR_OK;
+}
+
+tsr_status tsr_weights_create(tsr_context *ctx, const tsr_llama_config *config, tsr_dtype dtype,
+                              bool with_grads, tsr_weights *out)
+{
+    return tsr_weights_create_for(ctx, config, dtype, with_grads, config->max_position_embeddings, out);
 }
 
 void tsr_weights_free(tsr_weights *w)

@@ -43,7 +43,8 @@ typedef struct tsr_weights {
     int32_t n;
     int64_t row_n, n_decayed;      /* elements of the row, and of its matrices           */
     tsr_tensor values, grads;      /* [row_n]; grads.data NULL where none are wanted     */
-    tsr_tensor rope_cos, rope_sin; /* [max_position_embeddings, head_dim / 2] f32   */
+    int64_t n_positions;           /* that texts may reach: max_position_embeddings at most   */
+    tsr_tensor rope_cos, rope_sin; /* [n_positions, head_dim / 2] f32               */
 } tsr_weights;
 
 /* Allocates for a config (which is copied); values are not set, gradients are cleared. */
@@ -68,9 +69,12 @@ tsr_parameter tsr_weights_head(const tsr_weights *weights); /* the embedding, if
 
 /*
  * A Hugging Face directory: config.json and model.safetensors (or its index and shards), every tensor present
- * with its shape, none left over but lm_head where it is tied. dtype: what to hold them in.
+ * with its shape, none left over but lm_head where it is tied. dtype: what to hold them in. n_positions: how
+ * far texts will reach, so that a model that could read millions of tokens makes tables for no more; 0 or
+ * beyond max_position_embeddings: as far as it reads.
  */
-tsr_status tsr_weights_load(tsr_context *ctx, const char *directory, tsr_dtype dtype, tsr_weights *out);
+tsr_status tsr_weights_load(tsr_context *ctx, const char *directory, tsr_dtype dtype, int64_t n_positions,
+                            tsr_weights *out);
 
 /* Checks all that loading would check and reads nothing into memory; *numel: parameters. */
 tsr_status tsr_weights_check(const char *directory, tsr_llama_config *config, int64_t *numel);

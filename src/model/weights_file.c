@@ -115,12 +115,15 @@ static tsr_status read_all(tsr_weights *w, const tsr_safetensors *st)
     return TSR_OK;
 }
 
-tsr_status tsr_weights_load(tsr_context *ctx, const char *directory, tsr_dtype dtype, tsr_weights *out)
+tsr_status tsr_weights_load(tsr_context *ctx, const char *directory, tsr_dtype dtype, int64_t n_positions,
+                            tsr_weights *out)
 {
     tsr_weights plan, w;
     tsr_safetensors *st;
     TSR_TRY(open_checked(directory, &plan, &st));
-    tsr_status status = tsr_weights_create(ctx, &plan.config, dtype, false, &w);
+    const int64_t most = plan.config.max_position_embeddings;
+    if (n_positions <= 0 || n_positions > most) n_positions = most;
+    tsr_status status = tsr_weights_create_for(ctx, &plan.config, dtype, false, n_positions, &w);
     tsr_weights_free(&plan);
     if (status == TSR_OK) {
         status = read_all(&w, st);
