@@ -294,6 +294,30 @@ static void test_memory(void **state)
     tsr_trainer_close(&t);
 }
 
+/* A run whose loss is none ends with a message, and with what was saved before. */
+static void test_divergence(void **state)
+{
+    (void)state;
+    tsr_train_options o = kit_run_options(text, kit_name("diverged"));
+    assert_false(kit_run(&o, 1, 7));
+    const char *path = kit_path_in(o.out, "checkpoint.safetensors");
+    char *before = kit_read_file(path, NULL);
+    o.resume = true;
+    tsr_trainer t;
+    bool finished;
+    KIT_OK(tsr_trainer_open(kit_cpu(), &o, &t));
+    const float none = NAN;
+    KIT_OK(tsr_upload(t.ctx, t.master.data, &none, sizeof none));
+    KIT_FAILS(TSR_ERR_ARGUMENT, "the loss of step 7 is nan and its gradient's norm nan; try a smaller lr",
+              tsr_trainer_run(&t, &(tsr_train_hooks){.stop = NULL}, &finished));
+    assert_int_equal(t.state.step, 7);
+    tsr_trainer_close(&t);
+    char *after = kit_read_file(kit_path_in(o.out, "checkpoint.safetensors"), NULL);
+    assert_memory_equal(before, after, 1000);
+    free(before);
+    free(after);
+}
+
 /* A device that the host cannot look into comes to the reference's bits; also if a run ends in mid-air. */
 static void test_fenced(void **state)
 {
@@ -328,7 +352,7 @@ int main(void)
         cmocka_unit_test(test_kill),       cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_learning),   cmocka_unit_test(test_minutes),
         cmocka_unit_test(test_best_model), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_fenced),
+        cmocka_unit_test(test_divergence), cmocka_unit_test(test_fenced),
     };
     return cmocka_run_group_tests_name("trainer", tests, make_text, NULL);
 }
