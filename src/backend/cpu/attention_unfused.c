@@ -82,7 +82,7 @@ static void copy_head(void *arg, int64_t item, int32_t slot)
                                              : attention_q_rows(job->t, &s, item % heads, 0);
     if (!job->back) {
         u->cpu->gemm_f32->pack(copy, d, rows.data, rows.dtype, rows.row, rows.col, n, d);
-        if (n < extent) memset(copy + n * d, 0, (size_t)((extent - n) * d) * sizeof *copy);
+        if (n < extent && d > 0) memset(copy + n * d, 0, (size_t)((extent - n) * d) * sizeof *copy);
         return;
     }
     for (int64_t i = 0; i < n; i++)
