@@ -9,9 +9,10 @@
 
 bool attention_size_fits(const tsr_attention_fwd_args *a)
 {
-    const int64_t rows = (int64_t)1 << 31, columns = (int64_t)1 << 28;
-    return a->lq < rows && a->lk < rows && a->d < columns && a->dv < columns && a->b < rows && a->hq < rows &&
-           a->b * a->hq < rows;
+    const int64_t rows = (int64_t)1 << 30;
+    const double elements = (double)(a->lq + a->lk) * (double)(a->d + a->dv) * (double)a->b * (double)a->hq;
+    return a->lq < rows && a->lk < rows && a->b < rows && a->hq < rows && a->b * a->hq < rows &&
+           a->d < rows && a->dv < rows && elements < 0x1p52;
 }
 
 attention_sequence attention_sequence_of(const tsr_attention_fwd_args *a, int64_t b)
