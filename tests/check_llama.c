@@ -142,7 +142,7 @@ static void pieces_agree(tsr_context *ctx)
     random_ids(ids, BATCH * LENGTH);
     tsr_weights w = make(ctx, TSR_F32, true);
     read_in_pieces(&w, BATCH, ids, LENGTH, LENGTH, whole);
-    for (int64_t piece = 1; piece < LENGTH; piece++) {
+    for (int64_t piece = 1; piece < LENGTH; piece += 3) {
         read_in_pieces(&w, BATCH, ids, LENGTH, piece, pieces);
         for (int i = 0; i < BATCH * VOCAB; i++)
             if (!(fabsf(pieces[i] - whole[i]) <= 1e-5f * (1 + fabsf(whole[i]))))
@@ -225,7 +225,7 @@ static void expect_same_text(const text *a, const text *b)
 static void test_seeds_and_threads(void **state)
 {
     (void)state;
-    tsr_generate_options o = {.n_tokens = 40, .sample = {.temperature = 1}, .seed = 3};
+    tsr_generate_options o = {.n_tokens = 24, .sample = {.temperature = 1}, .seed = 3};
     tsr_generate_figures figures;
     text first = {.n = 0};
     for (int32_t n_threads = 1; n_threads <= 3; n_threads++) {
@@ -234,13 +234,13 @@ static void test_seeds_and_threads(void **state)
         w.config.n_eos = 0;
         o.seed = 3;
         const text t = generate(&w, &o, &figures);
-        assert_int_equal(t.n, 40);
-        assert_int_equal(figures.n_generated, 40);
+        assert_int_equal(t.n, 24);
+        assert_int_equal(figures.n_generated, 24);
         if (n_threads == 1) first = t;
         expect_same_text(&t, &first);
         o.seed = 4;
         const text other = generate(&w, &o, &figures);
-        assert_memory_not_equal(other.id, first.id, sizeof(int32_t[40]));
+        assert_memory_not_equal(other.id, first.id, sizeof(int32_t[24]));
         tsr_weights_free(&w);
         tsr_context_destroy(ctx);
     }
@@ -278,11 +278,11 @@ static text generate_naively(const tsr_weights *w, int64_t n_tokens)
 
 static void text_outgrows_the_model(tsr_context *ctx)
 {
-    for (int64_t positions = PROMPT; positions <= POSITIONS; positions += 3) {
+    for (int64_t positions = PROMPT; positions <= POSITIONS; positions += 4) {
         tsr_weights w = make(ctx, TSR_F32, true);
         w.n_positions = positions;
         w.config.n_eos = 0;
-        const tsr_generate_options o = {.n_tokens = 3 * POSITIONS};
+        const tsr_generate_options o = {.n_tokens = 2 * POSITIONS};
         tsr_generate_figures figures;
         const text t = generate(&w, &o, &figures), expected = generate_naively(&w, o.n_tokens);
         expect_same_text(&t, &expected);
