@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: run test build program bench lint install clean configure dependencies
 
 run: program
-	tools/run.sh $(RELEASE)/tessera "$(RUN_DIR)" "$(MINUTES)" "$(DATA)"
+	@tools/run.sh $(RELEASE)/tessera "$(RUN_DIR)" "$(MINUTES)" "$(DATA)"
 
 test: build
 	cd $(RELEASE) && ctest --output-on-failure --parallel $(JOBS)

@@ -4,7 +4,7 @@
 #   tools/run.sh PROGRAM DIRECTORY MINUTES [TEXT]
 #
 # TEXT is a file or folder; by default the licence texts that Debian and Ubuntu install on every
-# machine, elsewhere the book in data/.
+# machine, elsewhere the book in data/. The commands are shown as one would type them.
 set -eu
 
 program=$1 directory=$2 minutes=$3 text=${4:-}
@@ -16,7 +16,8 @@ else
 fi
 
 mkdir -p "$directory"
+echo "\$ $program train --data '$text' --out $directory/model --minutes $minutes --overwrite --plot $directory/loss.svg" >&2
 "$program" train --data "$text" --out "$directory/model" --minutes "$minutes" --overwrite --plot "$directory/loss.svg"
-echo "the model is in $directory/model, its loss curve in $directory/loss.svg" >&2
 echo >&2
+echo "\$ $program generate $directory/model -p '$prompt' -n 200" >&2
 "$program" generate "$directory/model" -p "$prompt" -n 200
