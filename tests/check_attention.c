@@ -26,7 +26,8 @@ static kit_bound sane(const kit_attention *c, const tsr_tensor *expected, double
 {
     const double unit = c->dtype == TSR_F32 ? 0x1p-24 : c->dtype == TSR_F16 ? 0x1p-11 : 0x1p-8;
     const double sum = c->dtype == TSR_F32 ? 400 : 32;
-    return (kit_bound){.abs = sum * unit * (kit_max_abs(expected) + 2 * sqrt(n))};
+    const double scale = fmax(1, fabs((double)c->options.scale)); /* dq and dk are dS times this */
+    return (kit_bound){.abs = sum * scale * unit * (kit_max_abs(expected) + 2 * sqrt(n))};
 }
 
 /* In a sum over many rows, or among few rows or elements, luck decides which form is closer. */
