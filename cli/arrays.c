@@ -125,7 +125,8 @@ static json_t *describe(const char *path, const tsr_tensor *t)
 {
     json_t *shape = json_array();
     for (int32_t i = 0; i < t->rank; i++) json_array_append_new(shape, json_integer(t->shape[i]));
-    return json_pack("{s:s, s:s, s:o}", "path", path, "dtype", numpy_name(t->dtype), "shape", shape);
+    return json_pack("{s:o, s:s, s:o}", "path", json_path(path), "dtype", numpy_name(t->dtype), "shape",
+                     shape);
 }
 
 tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t)

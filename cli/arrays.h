@@ -6,8 +6,6 @@
 #ifndef TSR_CLI_ARRAYS_H
 #define TSR_CLI_ARRAYS_H
 
-#include <jansson.h>
-
 #include "cli.h"
 
 enum { MAX_ARRAYS = 32 };

@@ -8,6 +8,8 @@
 #ifndef TSR_CLI_CLI_H
 #define TSR_CLI_CLI_H
 
+#include <jansson.h>
+
 #include "options.h"
 #include "tessera/context.h"
 
@@ -51,6 +53,9 @@ int open_context(const char *command, const common_options *common, tsr_context 
 
 /* Prints the library's last message on stderr, "tessera gemm: ...". Returns EXIT_FAILED. */
 int work_failed(const char *command);
+
+/* A file's name for a JSON report; one that is not UTF-8 has '?' for what is not ASCII. */
+json_t *json_path(const char *path);
 
 /* Seconds on a clock that only goes forward. */
 double seconds_now(void);

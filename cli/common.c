@@ -1,6 +1,7 @@
 /* cli/common.c - what the commands share */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -42,6 +43,19 @@ int open_context(const char *command, const common_options *common, tsr_context 
     }
     const tsr_context_options options = {.backend = common->backend, .n_threads = (int32_t)common->n_threads};
     return tsr_context_create(&options, out) == TSR_OK ? OPTIONS_READ : work_failed(command);
+}
+
+json_t *json_path(const char *path)
+{
+    json_t *text = json_string(path);
+    if (text != NULL) return text;
+    char *ascii = strdup(path);
+    if (ascii == NULL) return NULL;
+    for (char *c = ascii; *c != '\0'; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    text = json_string(ascii);
+    free(ascii);
+    return text;
 }
 
 double seconds_now(void)

@@ -2,7 +2,6 @@
  * cli/info.c - tessera info: what this machine's backends, instruction sets and kernels are; or, with a
  * file or folder, whether a model would load and what is in it
  */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -8,7 +8,6 @@
 #include "info_model.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,8 +81,8 @@ static json_t *describe(const char *path, const model_files *m)
         parameters += (json_int_t)(t->nbytes / tsr_dtype_nbytes(t->dtype));
         json_array_append_new(tensors, describe_tensor(t));
     }
-    json_t *report = json_pack("{s:s, s:I, s:I, s:o}", "path", path, "parameters", parameters, "bytes",
-                               nbytes, "tensors", tensors);
+    json_t *report = json_pack("{s:o, s:I, s:I, s:o}", "path", json_path(path), "parameters", parameters,
+                               "bytes", nbytes, "tensors", tensors);
     if (m->is_folder) json_object_set_new(report, "model", describe_config(m));
     return report;
 }

@@ -64,6 +64,9 @@ says 'a_float64.npy is float64, narrowed to float32' stderr
 ok tessera gemm --a $f/a.npy --b $f/b.npy --out out.npy --json --threads 1
 says '"outputs":[{"path":"out.npy","dtype":"float32","shape":[5,9]}]'
 says '"backend":"cpu","threads":1}'
+ok tessera gemm --a $f/a.npy --b $f/b.npy --out $'caf\xe9.npy' --json # a name that is not UTF-8
+says '"path":"caf?.npy"'
+close $'caf\xe9.npy' $f/want.npy
 ok tessera gemm --help
 says 'usage: tessera gemm --a FILE --b FILE --out FILE [options]'
 says 'example:'
