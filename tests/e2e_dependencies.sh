@@ -5,7 +5,7 @@ shell=$(command -v sh)
 
 # A machine with nothing on it; `machine NAME` pretends that a program is there, which notes how it was called.
 mkdir bin
-for tool in awk env true; do ln -s "$(command -v $tool)" bin/; done
+for tool in awk env true; do ln -s "$(type -P $tool)" bin/; done
 machine()
 {
     printf '#!%s\necho "%s $*" >>calls\n%s\n' "$shell" "$1" "${2:-}" >bin/"$1"
