@@ -113,7 +113,7 @@ static void memory_order(kit_layout layout, int32_t rank, int32_t *order)
 
 static void choose_strides(tsr_tensor *t, kit_layout layout)
 {
-    int32_t order[TSR_MAX_RANK];
+    int32_t order[TSR_MAX_RANK] = {0};
     memory_order(layout, t->rank, order);
     int64_t step = layout == KIT_GAPS ? kit_between(2, 3) : 1;
     for (int32_t i = t->rank - 1; i >= 0; i--) {
