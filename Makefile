@@ -1,5 +1,6 @@
 # A thin front over CMake and its presets: make run | test | build | bench | lint | install
 #
+#   make          build all of it, in build/release
 #   make run      train a small model on text for two minutes, then let it write
 #                 DATA=path  your own file or folder     MINUTES=m     RUN_DIR=where the model goes
 #   make test     build and run every test

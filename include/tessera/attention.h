@@ -10,8 +10,8 @@
  * Shapes (strided views, so that BHLD and BLHD both fit; Hq a multiple of Hkv):
  *     q [B, Hq, Lq, D]   k [B, Hkv, Lk, D]   v [B, Hkv, Lk, Dv]   out [B, Hq, Lq, Dv]   lse [B, Hq, Lq] f32
  * Packed sequences (cu_seqlens given):
- *     q [total_q, Hq, D]   k [total_k, Hkv, D]   v [total_k, Hkv, Dv]   out [total_q, Hq, Dv]   lse [Hq,
- * total_q]
+ *     q [total_q, Hq, D]   k [total_k, Hkv, D]   v [total_k, Hkv, Dv]
+ *     out [total_q, Hq, Dv]   lse [Hq, total_q]
  *
  * Order on a score: scale, softcap, ALiBi and bias, masks, softmax, dropout. A masked key contributes
  * exactly 0 to out, lse and every gradient, even where its k, v or bias is NaN or Inf. A row that sees no
