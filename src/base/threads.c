@@ -39,7 +39,7 @@ struct tsr_threads {
     pthread_t *workers; /* count - 1 of them */
     int32_t n_started;
     pid_t pid;
-    _Atomic uint32_t generation; /* of the published job; odd steps never mean anything */
+    _Atomic uint32_t generation; /* jobs published so far, as all threads count them */
     _Atomic int32_t running;     /* workers that have not finished the job */
     _Atomic bool stop;
     pthread_mutex_t mutex;
@@ -134,11 +134,12 @@ static void publish(tsr_threads *t)
 
 static void stop_workers(tsr_threads *t)
 {
-    if (t->pid != getpid()) return; /* a forked child never had them */
     atomic_store_explicit(&t->stop, true, memory_order_release);
     publish(t);
     for (int32_t i = 0; i < t->n_started; i++) pthread_join(t->workers[i], NULL);
-    t->n_started = 0;
+    pthread_mutex_destroy(&t->mutex);
+    pthread_cond_destroy(&t->published);
+    pthread_cond_destroy(&t->finished);
 }
 
 static tsr_status start_workers(tsr_threads *t)
@@ -188,13 +189,9 @@ tsr_status tsr_threads_create(int32_t count, tsr_parallel_for parallel_for, void
 void tsr_threads_destroy(tsr_threads *t)
 {
     if (t == NULL) return;
-    if (t->workers != NULL) {
-        stop_workers(t);
-        pthread_mutex_destroy(&t->mutex);
-        pthread_cond_destroy(&t->published);
-        pthread_cond_destroy(&t->finished);
-        free(t->workers);
-    }
+    /* A forked child has no workers, and would wait for ever for those that slept when it was forked. */
+    if (t->workers != NULL && t->pid == getpid()) stop_workers(t);
+    free(t->workers);
     free(t);
 }
 
