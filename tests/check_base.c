@@ -131,38 +131,66 @@ static void test_overlap(void **state)
     assert_false(tsr_tensor_overlap(&right, &left));
     assert_true(tsr_tensor_overlap(&left, &middle));
     assert_true(tsr_tensor_overlap(&right, &top));
+    const tsr_tensor column = tsr_tensor_slice(&m, 1, 9, 1), none = tsr_tensor_slice(&m, 1, 3, 0);
+    assert_false(tsr_tensor_overlap(&left, &column));
+    assert_true(tsr_tensor_overlap(&right, &column));
+    assert_false(tsr_tensor_overlap(&none, &left));
+    assert_false(tsr_tensor_overlap(&left, &none));
+    tsr_tensor upwards = left;
+    upwards.data = &x[90], upwards.stride[0] = -10;
+    assert_false(tsr_tensor_overlap(&upwards, &right));
+    assert_true(tsr_tensor_overlap(&upwards, &middle));
+    /* Heads of q, k and v in one row, k and v with one head each: [L, 3 + 1 + 1, 4]. */
+    const tsr_tensor qkv = tsr_tensor_3d(x, TSR_F32, 5, 5, 4);
+    const tsr_tensor q = tsr_tensor_slice(&qkv, 1, 0, 3), k = tsr_tensor_slice(&qkv, 1, 3, 1),
+                     v = tsr_tensor_slice(&qkv, 1, 4, 1);
+    assert_false(tsr_tensor_overlap(&q, &k));
+    assert_false(tsr_tensor_overlap(&v, &q));
+    assert_false(tsr_tensor_overlap(&k, &v));
+    tsr_tensor same = top;
+    same.stride[1] = 2;
+    assert_false(tsr_tensor_same(&top, &same));
+    tsr_tensor row = tsr_tensor_slice(&m, 0, 0, 1);
+    same = row, same.stride[0] = 3;
+    assert_true(tsr_tensor_same(&row, &same));
     tsr_tensor repeated = m;
     repeated.stride[0] = 0;
     assert_true(tsr_tensor_self_overlap(&repeated));
     assert_false(tsr_tensor_self_overlap(&m));
 }
 
-/* Against every pair of elements, for small random views. */
+/* Against every pair of elements, for small random views of f32 and of f64 or bf16. */
 static void test_overlap_never_misses(void **state)
 {
     (void)state;
     static float x[4096];
+    static const tsr_dtype dtypes[6] = {TSR_F32, TSR_F32, TSR_F32, TSR_F32, TSR_BF16, TSR_F64};
     tsr_random r = {.seed = 2};
+    int n_apart = 0;
     for (int trial = 0; trial < 20000; trial++) {
         tsr_tensor t[2];
         for (int i = 0; i < 2; i++) {
-            t[i] = tsr_tensor_2d(x + 1000 + tsr_random_below(&r, 12), TSR_F32,
-                                 1 + (int64_t)tsr_random_below(&r, 4), 1 + (int64_t)tsr_random_below(&r, 4));
+            t[i] = tsr_tensor_2d(x + 1000 + tsr_random_below(&r, 12), dtypes[tsr_random_below(&r, 6)],
+                                 (int64_t)tsr_random_below(&r, 5), 1 + (int64_t)tsr_random_below(&r, 4));
             t[i].stride[0] = i && tsr_random_below(&r, 2) ? t[0].stride[0]
-                                                          : (int64_t)tsr_random_below(&r, 12);
-            t[i].stride[1] = i && tsr_random_below(&r, 2) ? t[0].stride[1] : (int64_t)tsr_random_below(&r, 4);
+                                                          : (int64_t)tsr_random_below(&r, 24) - 8;
+            t[i].stride[1] = i && tsr_random_below(&r, 2) ? t[0].stride[1]
+                                                          : (int64_t)tsr_random_below(&r, 6) - 2;
         }
         bool shared = false;
         for (int64_t i = 0; i < t[0].shape[0] * t[0].shape[1]; i++)
             for (int64_t j = 0; j < t[1].shape[0] * t[1].shape[1]; j++) {
                 const int64_t a[2] = {i / t[0].shape[1], i % t[0].shape[1]};
                 const int64_t b[2] = {j / t[1].shape[1], j % t[1].shape[1]};
-                shared |= tsr_tensor_at(&t[0], tsr_tensor_offset(&t[0], a)) ==
-                          tsr_tensor_at(&t[1], tsr_tensor_offset(&t[1], b));
+                const char *p = tsr_tensor_at(&t[0], tsr_tensor_offset(&t[0], a));
+                const char *q = tsr_tensor_at(&t[1], tsr_tensor_offset(&t[1], b));
+                shared |= p < q + tsr_dtype_nbytes(t[1].dtype) && q < p + tsr_dtype_nbytes(t[0].dtype);
             }
+        n_apart += !tsr_tensor_overlap(&t[0], &t[1]);
         if (shared && !tsr_tensor_overlap(&t[0], &t[1]))
             fail_msg("trial %d: a shared element was missed", trial);
     }
+    assert_in_range(n_apart, 4000, 16000);
 }
 
 static void test_validation_finds_overflow(void **state)
@@ -278,6 +306,25 @@ static void test_threads_survive_fork(void **state)
     tsr_threads_destroy(t);
 }
 
+/* A child that never ran anything lets go of a pool whose workers slept when it was forked. */
+static void test_threads_end_in_a_forked_child(void **state)
+{
+    (void)state;
+    tsr_threads *t;
+    KIT_OK(tsr_threads_create(3, NULL, NULL, &t));
+    usleep(20000); /* let them fall asleep */
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(5);
+        tsr_threads_destroy(t);
+        _exit(0);
+    }
+    int exit_status = -1;
+    waitpid(child, &exit_status, 0);
+    assert_int_equal(exit_status, 0);
+    tsr_threads_destroy(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_threads_run_every_item_once),
         cmocka_unit_test(test_threads_take_the_callers_loop),
         cmocka_unit_test(test_threads_survive_fork),
+        cmocka_unit_test(test_threads_end_in_a_forked_child),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -197,13 +197,15 @@ void tsr_tensor_extent(const tsr_tensor *t, uintptr_t *low, uintptr_t *high)
     *high = (uintptr_t)((intptr_t)t->data + (last + 1) * nbytes);
 }
 
+static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
+
 /* Dimensions with more than one element, largest stride first. */
 static int32_t sorted_dims(const tsr_tensor *t, int64_t *shape, int64_t *stride)
 {
     int32_t n = 0;
     for (int32_t i = 0; i < t->rank; i++) {
         if (t->shape[i] == 1) continue;
-        const int64_t s = t->stride[i] < 0 ? -t->stride[i] : t->stride[i];
+        const int64_t s = magnitude(t->stride[i]);
         int32_t at = n++;
         for (; at > 0 && stride[at - 1] < s; at--) shape[at] = shape[at - 1], stride[at] = stride[at - 1];
         shape[at] = t->shape[i], stride[at] = s;
@@ -214,8 +216,7 @@ static int32_t sorted_dims(const tsr_tensor *t, int64_t *shape, int64_t *stride)
 bool tsr_tensor_self_overlap(const tsr_tensor *t)
 {
     int64_t shape[TSR_MAX_RANK], stride[TSR_MAX_RANK];
-    for (int32_t i = 0; i < t->rank; i++)
-        if (t->shape[i] == 0) return false;
+    if (is_empty(t)) return false;
     const int32_t n = sorted_dims(t, shape, stride);
     int64_t inner_span = 0; /* of all smaller dimensions together */
     for (int32_t i = n - 1; i >= 0; i--) {
@@ -225,48 +226,50 @@ bool tsr_tensor_self_overlap(const tsr_tensor *t)
     return false;
 }
 
-/*
- * Two views of the same strides, such as two column slices of one matrix. If for some stride P every
- * larger stride is a multiple of P, an element's place modulo P depends on its smaller dimensions
- * only; disjoint intervals of those places mean no shared element.
- */
-static bool interleaved_without_sharing(const tsr_tensor *a, const tsr_tensor *b)
+/* The bytes from a multiple of `period` on that elements of t begin to touch, if all strides that are
+ * multiples of it are left out: these come back to the same places. */
+static int64_t places_nbytes(const tsr_tensor *t, int64_t period)
 {
-    int64_t a_shape[TSR_MAX_RANK], a_stride[TSR_MAX_RANK], b_shape[TSR_MAX_RANK], b_stride[TSR_MAX_RANK];
-    const int32_t n = sorted_dims(a, a_shape, a_stride);
-    if (a->dtype != b->dtype || n != sorted_dims(b, b_shape, b_stride) ||
-        memcmp(a_stride, b_stride, (size_t)n * sizeof *a_stride) != 0)
-        return false;
-    for (int32_t i = 0; i < a->rank; i++)
-        if (a->stride[i] < 0) return false;
-    for (int32_t i = 0; i < b->rank; i++)
-        if (b->stride[i] < 0) return false;
-    const int64_t nbytes = (int64_t)dtypes[a->dtype].nbytes;
-    const int64_t distance_nbytes = (int64_t)((uintptr_t)b->data - (uintptr_t)a->data);
-    if (distance_nbytes % nbytes != 0) return false;
-    for (int32_t i = 0; i < n; i++) {
-        const int64_t period = a_stride[i];
-        if (period == 0) return false;
-        for (int32_t j = 0; j < i; j++)
-            if (a_stride[j] % period != 0) return false;
-        int64_t a_span = 0, b_span = 0;
-        for (int32_t j = i + 1; j < n; j++) {
-            a_span += (a_shape[j] - 1) * a_stride[j];
-            b_span += (b_shape[j] - 1) * b_stride[j];
-        }
-        const int64_t place = ((distance_nbytes / nbytes) % period + period) % period;
-        if (place > a_span && place + b_span < period) return true;
+    int64_t n = (int64_t)dtypes[t->dtype].nbytes;
+    for (int32_t i = 0; i < t->rank; i++) {
+        const int64_t stride = magnitude(t->stride[i]) * (int64_t)dtypes[t->dtype].nbytes;
+        if (t->shape[i] > 1 && stride % period != 0) n += (t->shape[i] - 1) * stride;
     }
+    return n;
+}
+
+/*
+ * Views that lie between each other, such as two groups of columns of one matrix. Seen modulo a stride, the
+ * dimensions whose strides are multiples of it stand still; if what the others span keeps apart there, no
+ * element is shared. a_low, b_low: first bytes.
+ */
+static bool keep_apart_modulo(const tsr_tensor *a, uintptr_t a_low, const tsr_tensor *b, uintptr_t b_low,
+                              int64_t period)
+{
+    int64_t place = (int64_t)(b_low - a_low) % period;
+    if (place < 0) place += period;
+    return place >= places_nbytes(a, period) && place <= period - places_nbytes(b, period);
+}
+
+static bool is_interleaved(const tsr_tensor *a, uintptr_t a_low, const tsr_tensor *b, uintptr_t b_low)
+{
+    const tsr_tensor *const of[2] = {a, b};
+    for (int v = 0; v < 2; v++)
+        for (int32_t i = 0; i < of[v]->rank; i++) {
+            if (of[v]->shape[i] < 2 || of[v]->stride[i] == 0) continue;
+            const int64_t period = magnitude(of[v]->stride[i]) * (int64_t)dtypes[of[v]->dtype].nbytes;
+            if (keep_apart_modulo(a, a_low, b, b_low, period)) return true;
+        }
     return false;
 }
 
 bool tsr_tensor_overlap(const tsr_tensor *a, const tsr_tensor *b)
 {
+    if (is_empty(a) || is_empty(b)) return false;
     uintptr_t a_low, a_high, b_low, b_high;
     tsr_tensor_extent(a, &a_low, &a_high);
     tsr_tensor_extent(b, &b_low, &b_high);
-    if (a_low >= b_high || b_low >= a_high) return false;
-    return !interleaved_without_sharing(a, b);
+    return a_low < b_high && b_low < a_high && !is_interleaved(a, a_low, b, b_low);
 }
 
 bool tsr_tensor_same_shape(const tsr_tensor *a, const tsr_tensor *b)
@@ -276,6 +279,8 @@ bool tsr_tensor_same_shape(const tsr_tensor *a, const tsr_tensor *b)
 
 bool tsr_tensor_same(const tsr_tensor *a, const tsr_tensor *b)
 {
-    return a->data == b->data && a->dtype == b->dtype && tsr_tensor_same_shape(a, b) &&
-           memcmp(a->stride, b->stride, (size_t)a->rank * sizeof a->stride[0]) == 0;
+    if (a->data != b->data || a->dtype != b->dtype || !tsr_tensor_same_shape(a, b)) return false;
+    for (int32_t i = 0; i < a->rank; i++)
+        if (a->shape[i] > 1 && a->stride[i] != b->stride[i]) return false;
+    return true;
 }

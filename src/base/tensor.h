@@ -27,15 +27,15 @@ tsr_status tsr_tensor_validate(const tsr_tensor *t, const char *name);
 void tsr_tensor_extent(const tsr_tensor *t, uintptr_t *low, uintptr_t *high);
 
 /*
- * True if the views may share an element. Exact for interleaved views of equal strides (two
- * column slices of one matrix do not overlap); otherwise compares the spanned bytes.
+ * True if the views may share an element. Empty views share none, nor do views that lie between each other
+ * (groups of columns of one matrix, heads of one row); otherwise compares the spanned bytes.
  */
 bool tsr_tensor_overlap(const tsr_tensor *a, const tsr_tensor *b);
 
 /* True if two elements of the view are surely or possibly the same: a stride of 0, or strides that cross. */
 bool tsr_tensor_self_overlap(const tsr_tensor *t);
 
-/* Same data, dtype, rank, shape and strides. */
+/* Same data, dtype, rank, shape and strides (but for those of a single element, which are never taken). */
 bool tsr_tensor_same(const tsr_tensor *a, const tsr_tensor *b);
 
 bool tsr_tensor_same_shape(const tsr_tensor *a, const tsr_tensor *b);
