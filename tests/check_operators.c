@@ -3,8 +3,10 @@
  *
  * Random layouts, poison around and between the data: the result is the reference's, also with each optional
  * argument absent and each extent 0; with a workspace of just the size that the query gives, anywhere in
- * memory, as with the context's own; and bit for bit the same where an output is one of the inputs.
+ * memory, as with the context's own; and bit for bit the same where an output is one of the inputs, and
+ * whatever way the calling thread rounds.
  */
+#include <fenv.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -161,6 +163,26 @@ static void in_place(tsr_context *ctx, const kit_operator *op)
     kit_free_all();
 }
 
+/* The thread rounds upwards: not the library's business, and the thread's again afterwards. */
+static void while_the_caller_rounds_upwards(tsr_context *ctx, const kit_operator *op)
+{
+    kit_call call = {.n = 0};
+    op->build(&call);
+    const kit_call other = cloned(&call);
+    const kit_tensors tensors = kit_tensors_of(&call), others = kit_tensors_of(&other);
+    KIT_OK(op->run(ctx, tensors.at, NULL));
+    fesetround(FE_UPWARD);
+    const tsr_status status = op->run(ctx, others.at, NULL);
+    const int direction = fegetround();
+    fesetround(FE_TONEAREST);
+    KIT_OK(status);
+    assert_int_equal(direction, FE_UPWARD);
+    for (int32_t i = 0; i < call.n; i++)
+        if (!kit_same_bits(&call.arg[i].t, &other.arg[i].t))
+            kit_fail("%s: %s differs where the caller rounds upwards", op->name, call.arg[i].name);
+    kit_free_all();
+}
+
 static void check_operator(const kit_operator *op, void *arg)
 {
     tsr_context *ctx = arg;
@@ -169,6 +191,7 @@ static void check_operator(const kit_operator *op, void *arg)
     empty(ctx, op);
     in_a_given_workspace(ctx, op);
     in_place(ctx, op);
+    while_the_caller_rounds_upwards(ctx, op);
 }
 
 static void check_all(tsr_context *ctx) { kit_for_each_operator(check_operator, ctx); }

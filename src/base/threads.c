@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include "base/threads.h"
 
-#include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,6 +18,7 @@
 #endif
 
 #include "base/error.h"
+#include "base/fp_mode.h"
 
 enum { SPINS = 4000, MAX_THREADS = 1024 };
 
@@ -62,37 +62,15 @@ static inline void pause_briefly(void)
 #endif
 }
 
-/* Rounding to nearest, subnormals kept, exceptions masked: whatever the calling thread had set. */
-#if defined(__x86_64__)
-typedef unsigned int fp_mode;
-static fp_mode fp_mode_default(void)
-{
-    const fp_mode old = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-    return old;
-}
-static void fp_mode_restore(fp_mode old) { _mm_setcsr(old); }
-#else
-typedef fenv_t fp_mode;
-static fp_mode fp_mode_default(void)
-{
-    fenv_t old;
-    fegetenv(&old);
-    fesetenv(FE_DFL_ENV);
-    return old;
-}
-static void fp_mode_restore(fp_mode old) { fesetenv(&old); }
-#endif
-
 static void run_lane(job *j, int32_t slot)
 {
-    const fp_mode old = fp_mode_default();
+    const tsr_fp_mode old = tsr_fp_mode_enter();
     for (;;) {
         const int64_t item = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
         if (item >= j->n_items) break;
         j->run(j->arg, item, slot);
     }
-    fp_mode_restore(old);
+    tsr_fp_mode_restore(old);
 }
 
 static void *worker_main(void *arg)

@@ -54,11 +54,13 @@ tsr_status tsr_enter(tsr_context *ctx)
     if (ctx == NULL) return tsr_fail(TSR_ERR_ARGUMENT, "the context is NULL");
     if (atomic_exchange_explicit(&ctx->busy, true, memory_order_acquire))
         return tsr_fail(TSR_ERR_BUSY, "the context is serving another call; use a context per thread");
+    ctx->callers_mode = tsr_fp_mode_enter();
     return TSR_OK;
 }
 
 tsr_status tsr_leave(tsr_context *ctx, tsr_status status)
 {
+    tsr_fp_mode_restore(ctx->callers_mode);
     atomic_store_explicit(&ctx->busy, false, memory_order_release);
     return status;
 }

@@ -10,12 +10,14 @@
 #include <stdatomic.h>
 
 #include "backend/backend.h"
+#include "base/fp_mode.h"
 
 struct tsr_context {
     const tsr_backend *backend;
     void *state;
     _Atomic bool busy;
-    void *workspace; /* the context's own, on the device; grows */
+    tsr_fp_mode callers_mode; /* of the call being served */
+    void *workspace;          /* the context's own, on the device; grows */
     size_t workspace_nbytes;
     void *host_scratch; /* host memory for pointer arrays and their checks; grows */
     size_t host_scratch_nbytes;
@@ -25,9 +27,10 @@ struct tsr_context {
 tsr_status tsr_context_create_with(const tsr_backend *backend, const tsr_context_options *options,
                                    tsr_context **out);
 
-/* Claims the context for one call: TSR_ERR_ARGUMENT if NULL, TSR_ERR_BUSY if taken. */
+/* Claims the context for one call, in the library's floating-point mode: TSR_ERR_ARGUMENT if NULL,
+ * TSR_ERR_BUSY if taken. */
 tsr_status tsr_enter(tsr_context *ctx);
-/* Gives it back; returns `status`. */
+/* Gives it back, on the same thread; returns `status`. */
 tsr_status tsr_leave(tsr_context *ctx, tsr_status status);
 
 /*
