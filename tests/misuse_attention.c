@@ -197,6 +197,21 @@ static void f64_off_the_reference(void **state)
                 tsr_attention_fwd(kit_cpu(), &q, &q, &q, &out, NULL, NULL, NULL));
 }
 
+/* All of S would have a little over 2^64 bytes, though q, k and v have no element. */
+static void scores_that_fit_no_memory(void **state)
+{
+    (void)state;
+    float x;
+    const tsr_tensor q = tsr_tensor_4d(&x, TSR_F32, 1, 1, ((int64_t)1 << 31) - 15, 0),
+                     k = tsr_tensor_4d(&x, TSR_F32, 1, 1, ((int64_t)1 << 31) - 1, 0);
+    const tsr_attention_grads grads = {.dq = &q};
+    size_t need;
+    KIT_FAILS(TSR_ERR_OVERFLOW, "does not fit",
+              tsr_attention_unfused_fwd_workspace(kit_cpu(), &q, &k, &k, NULL, &need));
+    KIT_FAILS(TSR_ERR_OVERFLOW, "does not fit",
+              tsr_attention_unfused_bwd_workspace(kit_cpu(), &q, &k, &k, &grads, NULL, &need));
+}
+
 int main(void)
 {
     tsr_context *contexts[] = {kit_reference(), kit_cpu()};
@@ -210,6 +225,7 @@ int main(void)
             cmocka_unit_test_prestate_setup_teardown(lengths_out_of_range, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(packed_sequences, NULL, free_all, ctx),
             cmocka_unit_test_teardown(f64_off_the_reference, free_all),
+            cmocka_unit_test(scores_that_fit_no_memory),
         };
         n_failed += cmocka_run_group_tests_name(tsr_context_backend(ctx), tests, NULL, NULL);
     }

@@ -11,7 +11,7 @@ tsr_status tsr_weights_plan(const tsr_llama_config *config, tsr_weights *out);
 tsr_status tsr_weights_create_for(tsr_context *ctx, const tsr_llama_config *config, tsr_dtype dtype,
                                   bool with_grads, int64_t n_positions, tsr_weights *out);
 
-/* The weight's part of a row, in whatever memory the row is. */
-tsr_tensor tsr_weight_view(const tsr_weight *weight, const tsr_tensor *row);
+/* Weight x's part of a row, in whatever memory the row is. */
+tsr_tensor tsr_weight_view(const tsr_weight *x, const tsr_tensor *row);
 
 #endif

@@ -27,7 +27,7 @@ bool unfused_lay_out(attention_unfused *u, const tsr_cpu *cpu, const tsr_attenti
     u->q = tsr_arena_take(arena, (size_t)(u->n * a->hq), (size_t)(a->lq * a->d) * sizeof(float));
     u->k = tsr_arena_take(arena, (size_t)(u->n * a->hkv), (size_t)(a->lk * a->d) * sizeof(float));
     u->v = tsr_arena_take(arena, (size_t)(u->n * a->hkv), (size_t)(a->lk * a->dv) * sizeof(float));
-    u->s = tsr_arena_take(arena, (size_t)(u->n * a->hq), (size_t)(a->lq * u->s_stride) * sizeof(float));
+    u->s = tsr_arena_take(arena, (size_t)(u->n * a->hq * a->lq), (size_t)u->s_stride * sizeof(float));
     return true;
 }
 

@@ -54,11 +54,11 @@ static void lay_out(backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_arg
     if (!unfused_lay_out(&w->u, cpu, a, arena)) return;
     attention_bwd_lay_out(&w->tiles, cpu, g, arena);
     const size_t heads = (size_t)(w->u.n * a->hq), kv_heads = (size_t)(w->u.n * a->hkv);
-    const size_t s_nbytes = (size_t)(a->lq * w->u.s_stride) * sizeof(float);
+    const size_t rows = heads * (size_t)a->lq, row_nbytes = (size_t)w->u.s_stride * sizeof(float);
     w->dout = tsr_arena_take(arena, heads, (size_t)(a->lq * a->dv) * sizeof(float));
-    w->dp = tsr_arena_take(arena, heads, s_nbytes);
+    w->dp = tsr_arena_take(arena, rows, row_nbytes);
     w->bias_grad = w->dp;
-    if (g->dbias.data != NULL && a->softcap > 0) w->bias_grad = tsr_arena_take(arena, heads, s_nbytes);
+    if (g->dbias.data != NULL && a->softcap > 0) w->bias_grad = tsr_arena_take(arena, rows, row_nbytes);
     w->dq = tsr_arena_take(arena, heads, (size_t)(a->lq * a->d) * sizeof(float));
     w->dk = tsr_arena_take(arena, kv_heads, (size_t)(a->lk * a->d) * sizeof(float));
     w->dv = tsr_arena_take(arena, kv_heads, (size_t)(a->lk * a->dv) * sizeof(float));

@@ -190,7 +190,7 @@ static a_view view_of_a(const gemm_plan *p, const product *x, const part *t, int
 {
     const tsr_dtype dtype = p->g.a.dtype;
     const char *a = x->a + (t->i * x->a_row + t->k0 * x->a_col) * (int64_t)tsr_dtype_nbytes(dtype);
-    const bool rows_collide = x->a_row * 4 % 1024 == 0 && t->m > 4;
+    const bool rows_collide = t->m > 4 && x->a_row * 4 % 1024 == 0;
     if (dtype == TSR_F32 && x->a_col == 1 && !rows_collide) return (a_view){(const float *)a, x->a_row, 1};
     float *block = p->a_block + slot * p->a_block_n;
     if (x->a_row == 1 && x->a_col != 1) { /* columns contiguous: rows of `width`, one for each k */
