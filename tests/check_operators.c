@@ -16,6 +16,7 @@
 #include "kit/kit.h"
 #include "kit/operators.h"
 #include "kit/tensor.h"
+#include "tessera/tessera.h"
 
 /* Loose: each operator has a test of its own for its numbers. What is wrong here is wrong by far. */
 static const kit_bound loose = {.abs = 1e-4, .rel = 1e-3, .ulps = 2};
@@ -196,16 +197,39 @@ static void check_operator(const kit_operator *op, void *arg)
 
 static void check_all(tsr_context *ctx) { kit_for_each_operator(check_operator, ctx); }
 
+/* More empty rows than anyone could count to: extents that no memory stands behind. */
+static void without_elements(tsr_context *ctx)
+{
+    const int64_t many = (int64_t)1 << 42;
+    float x = 1;
+    const tsr_tensor rows = tsr_tensor_3d(&x, TSR_F32, many, many, 0), none = tsr_tensor_1d(&x, TSR_F32, 0);
+    const tsr_tensor heads = tsr_tensor_4d(&x, TSR_F32, many, many, 1, 0),
+                     table = tsr_tensor_2d(&x, TSR_F32, many, 0);
+    const tsr_dropout dropout = {.p = 0.5f};
+    KIT_OK(tsr_softmax_fwd(ctx, &rows, &rows));
+    KIT_OK(tsr_softmax_bwd(ctx, &rows, &rows, &rows));
+    KIT_OK(tsr_rms_norm_fwd(ctx, &rows, &none, 1, &rows, NULL));
+    KIT_OK(tsr_layer_norm_fwd(ctx, &rows, &none, NULL, 1, &rows, NULL, NULL));
+    KIT_OK(tsr_dropout_add(ctx, &rows, NULL, &dropout, &rows));
+    KIT_OK(tsr_sum_rows(ctx, &rows, 1, &none));
+    KIT_OK(tsr_add(ctx, 1, &rows, 1, &rows, &rows));
+    KIT_OK(tsr_rope_table(ctx, 1e4, &table, &table));
+    KIT_OK(tsr_rope(ctx, &heads, &table, &table, NULL, &heads));
+    assert_true(x == 1);
+}
+
 static void on_the_reference(void **state)
 {
     (void)state;
     check_all(kit_reference());
+    without_elements(kit_reference());
 }
 
 static void on_the_cpu(void **state)
 {
     (void)state;
     kit_for_each_isa(check_all);
+    without_elements(kit_cpu());
 }
 
 int main(void)

@@ -87,7 +87,9 @@ tsr_status cpu_norm_fwd(void *state, const tsr_norm_fwd_args *args, void *worksp
     job.args.x = cpu_merged_rows(&args->x), job.args.y = cpu_merged_rows(&args->y);
     job.args.mean = cpu_merged(&args->mean, args->mean.rank);
     job.args.rstd = cpu_merged(&args->rstd, args->rstd.rank);
-    cpu_each_row(state, cpu_n_rows(&args->x), args->x.shape[args->x.rank - 1], fwd_row, &job);
+    /* Rows without an element have statistics all the same. */
+    const int64_t n_rows = args->rstd.data != NULL ? tsr_tensor_numel(&args->rstd) : cpu_n_rows(&args->x);
+    cpu_each_row(state, n_rows, args->x.shape[args->x.rank - 1], fwd_row, &job);
     return TSR_OK;
 }
 

@@ -20,7 +20,7 @@ static void table_row(void *arg, int64_t t)
 tsr_status cpu_rope_table(void *state, const tsr_rope_table_args *args, void *workspace)
 {
     (void)workspace;
-    cpu_each_row(state, args->cos.shape[0], args->cos.shape[1], table_row, (void *)args);
+    cpu_each_row(state, cpu_n_rows(&args->cos), args->cos.shape[1], table_row, (void *)args);
     return TSR_OK;
 }
 
@@ -91,7 +91,7 @@ tsr_status cpu_rope(void *state, const tsr_rope_args *args, void *workspace)
         TSR_TRY(tsr_check_ids(&args->positions, args->cos.shape[0], NULL, "positions"));
     rope_job job = {state, args};
     const tsr_tensor *x = &args->x;
-    if (x->shape[1] == 0) return TSR_OK;
+    if (tsr_tensor_numel(x) == 0) return TSR_OK;
     cpu_each_row(state, x->shape[0] * x->shape[2], x->shape[1] * x->shape[3], rope_position, &job);
     return TSR_OK;
 }

@@ -29,15 +29,14 @@ void cpu_run(const tsr_cpu *cpu, int64_t n_items, int64_t n_elements, tsr_item r
 
 int64_t cpu_n_rows(const tsr_tensor *t)
 {
-    int64_t n = 1;
-    for (int32_t d = 0; d < t->rank - 1; d++) n *= t->shape[d];
-    return n;
+    const int64_t numel = tsr_tensor_numel(t);
+    return numel == 0 ? 0 : numel / t->shape[t->rank - 1];
 }
 
 tsr_tensor cpu_merged(const tsr_tensor *t, int32_t n_dims)
 {
     tsr_tensor r = *t;
-    if (t->data == NULL) return r;
+    if (t->data == NULL || tsr_tensor_numel(t) == 0) return r;
     r.rank = 0;
     for (int32_t d = 0; d < t->rank; d++) {
         if (d < n_dims && t->shape[d] == 1) continue;
@@ -161,6 +160,7 @@ cpu_layout cpu_layout_of(int32_t n_operands, const tsr_tensor *const *operands)
 {
     const tsr_tensor *last = operands[n_operands - 1];
     cpu_layout l = {.n_operands = n_operands, .n = 1, .n_rows = 1};
+    if (tsr_tensor_numel(last) == 0) return (cpu_layout){.n_operands = n_operands};
     int32_t dims[TSR_MAX_RANK];
     const int32_t n_dims = order_dims(last, dims);
     for (int32_t i = 0; i < n_operands; i++)

@@ -29,12 +29,12 @@ void cpu_run(const tsr_cpu *cpu, int64_t n_items, int64_t n_elements, tsr_item r
 
 /* --- rows as they are --- */
 
-/* Product of all extents but the last. */
+/* Product of all extents but the last; 0 where rows have no element, as it may then be of any size. */
 int64_t cpu_n_rows(const tsr_tensor *t);
 
 /*
  * The first n_dims dimensions merged as far as memory allows: entries keep their numbers, and are found with
- * fewer divisions (as a rule none). An absent tensor stays absent.
+ * fewer divisions (as a rule none). An absent tensor stays absent, an empty one as it is.
  */
 tsr_tensor cpu_merged(const tsr_tensor *t, int32_t n_dims);
 static inline tsr_tensor cpu_merged_rows(const tsr_tensor *t) { return cpu_merged(t, t->rank - 1); }

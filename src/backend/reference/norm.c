@@ -35,7 +35,9 @@ static void set_of_row(const tsr_tensor *t, int64_t row, double value)
 tsr_status ref_norm_fwd(void *state, const tsr_norm_fwd_args *args, void *workspace)
 {
     (void)state, (void)workspace;
-    const int64_t n = args->x.shape[args->x.rank - 1], n_rows = ref_n_rows(&args->x);
+    const int64_t n = args->x.shape[args->x.rank - 1];
+    /* Rows without an element have statistics all the same. */
+    const int64_t n_rows = args->rstd.data != NULL ? tsr_tensor_numel(&args->rstd) : ref_n_rows(&args->x);
     const ref_row weight = row_of(&args->weight, 0), bias = row_of(&args->bias, 0);
     for (int64_t row = 0; row < n_rows; row++) {
         const ref_row x = row_of(&args->x, row), y = row_of(&args->y, row);

@@ -42,12 +42,11 @@ static inline void ref_set_nth(const tsr_tensor *t, int64_t i, double x)
     ref_set(t, ref_offset(t, t->rank, i), x);
 }
 
-/* Product of all extents but the last. */
+/* Product of all extents but the last; 0 where rows have no element, as it may then be of any size. */
 static inline int64_t ref_n_rows(const tsr_tensor *t)
 {
-    int64_t n = 1;
-    for (int32_t d = 0; d < t->rank - 1; d++) n *= t->shape[d];
-    return n;
+    const int64_t numel = tsr_tensor_numel(t);
+    return numel == 0 ? 0 : numel / t->shape[t->rank - 1];
 }
 
 #define X(op) tsr_status ref_##op(void *state, const tsr_##op##_args *args, void *workspace);

@@ -14,8 +14,8 @@ tsr_status ref_rope_table(void *state, const tsr_rope_table_args *args, void *wo
 {
     (void)state, (void)workspace;
     const tsr_tensor *cos_t = &args->cos, *sin_t = &args->sin;
-    const int64_t half = cos_t->shape[1];
-    for (int64_t t = 0; t < cos_t->shape[0]; t++)
+    const int64_t half = cos_t->shape[1], n_rows = ref_n_rows(cos_t);
+    for (int64_t t = 0; t < n_rows; t++)
         for (int64_t p = 0; p < half; p++) {
             const double angle = (double)t * pow(args->theta, -(double)p / (double)half);
             ref_set(cos_t, t * cos_t->stride[0] + p * cos_t->stride[1], cos(angle));
