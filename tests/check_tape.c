@@ -251,6 +251,8 @@ static void test_parameters_are_checked(void **state)
     KIT_FAILS(TSR_ERR_SHAPE, "grad is [3]", tsr_tape_parameter(kit_tape, &p, &v));
     p.grad = tsr_tensor_1d(dx, TSR_BF16, N);
     KIT_FAILS(TSR_ERR_DTYPE, "grad is bf16", tsr_tape_parameter(kit_tape, &p, &v));
+    p.grad = tsr_tensor_1d(dx, TSR_F32, N);
+    KIT_FAILS(TSR_ERR_DTYPE, "grad is f32", tsr_tape_parameter(kit_tape, &p, &v));
     p.value.stride[0] = 0;
     p.grad = p.value;
     KIT_FAILS(TSR_ERR_OVERLAP, "share memory", tsr_tape_parameter(kit_tape, &p, &v));

@@ -80,6 +80,9 @@ static void allocated_tensors(void **state)
     KIT_FAILS(TSR_ERR_ARGUMENT, "null pointer", tsr_tensor_reshape(NULL, 2, right, &t));
     KIT_FAILS(TSR_ERR_ARGUMENT, "null pointer", tsr_tensor_reshape(&t, 2, NULL, &t));
     KIT_FAILS(TSR_ERR_SHAPE, "rank is 5", tsr_tensor_reshape(&t, 5, right, &t));
+    tsr_tensor deep = t;
+    deep.rank = 99;
+    KIT_FAILS(TSR_ERR_SHAPE, "t has rank 99", tsr_tensor_reshape(&deep, 2, right, &t));
     KIT_FAILS(TSR_ERR_SHAPE, "[2, 3] has 6 elements, the new shape 4",
               tsr_tensor_reshape(&t, 2, (const int64_t[]){2, 2}, &t));
     const tsr_tensor turned = tsr_tensor_transpose(&t, 0, 1);

@@ -34,8 +34,8 @@ typedef struct tsr_var {
 
 /*
  * A tensor that outlives steps, and where its gradient is added up; both are the caller's. grad.data NULL: no
- * gradient is wanted. Else grad has value's shape and strides, and its dtype or f32. Clear it before the
- * first backward that adds to it.
+ * gradient is wanted. Else grad has value's shape and strides, and its dtype or (not for f64) f32. Clear it
+ * before the first backward that adds to it.
  */
 typedef struct tsr_parameter {
     tsr_tensor value, grad;

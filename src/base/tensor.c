@@ -98,6 +98,8 @@ tsr_status tsr_tensor_reshape(const tsr_tensor *t, int32_t rank, const int64_t *
 {
     if (t == NULL || out == NULL || (shape == NULL && rank > 0))
         return tsr_fail(TSR_ERR_ARGUMENT, "reshape: a null pointer was passed");
+    if (t->rank < 0 || t->rank > TSR_MAX_RANK)
+        return tsr_fail(TSR_ERR_SHAPE, "reshape: t has rank %d, must be 0 to %d", (int)t->rank, TSR_MAX_RANK);
     if (rank < 0 || rank > TSR_MAX_RANK)
         return tsr_fail(TSR_ERR_SHAPE, "reshape: rank is %d, must be 0 to %d", (int)rank, TSR_MAX_RANK);
     int64_t numel = 1;

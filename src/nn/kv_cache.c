@@ -112,8 +112,8 @@ tsr_status tsr_kv_cache_extend(tsr_kv_cache *cache, int64_t n_rows, const int32_
         /* Padding gets the last row's position: any would do that the table has. */
         const int32_t last = total[b] > 0 ? total[b] - 1 : 0;
         for (int64_t i = 0; i < n_rows; i++) {
-            const int32_t at = start[b] + (int32_t)i;
-            positions[b * n_rows + i] = at < last ? at : last;
+            const int64_t at = start[b] + i;
+            positions[b * n_rows + i] = at < last ? (int32_t)at : last;
         }
     }
     const size_t n_indices = (size_t)(3 * batch + batch * n_rows);

@@ -187,7 +187,8 @@ tsr_status tsr_tape_parameter(tsr_tape *tape, const tsr_parameter *p, tsr_var *o
             return tsr_fail(TSR_ERR_SHAPE,
                             "tape_parameter: grad is %s, must have the shape, strides and device of value %s",
                             tsr_shape_of(&p->grad).text, tsr_shape_of(&p->value).text);
-        if (p->grad.dtype != p->value.dtype && p->grad.dtype != TSR_F32)
+        /* f64 does not mix with the others: a backward could not add to it. */
+        if (p->grad.dtype != p->value.dtype && (p->grad.dtype != TSR_F32 || p->value.dtype == TSR_F64))
             return tsr_fail(TSR_ERR_DTYPE, "tape_parameter: grad is %s, must be f32 or as value, %s",
                             tsr_dtype_name(p->grad.dtype), tsr_dtype_name(p->value.dtype));
         if (tsr_tensor_self_overlap(&p->grad))
