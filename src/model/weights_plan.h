@@ -12,6 +12,6 @@ tsr_status tsr_weights_create_for(tsr_context *ctx, const tsr_llama_config *conf
                                   bool with_grads, int64_t n_positions, tsr_weights *out);
 
 /* Weight x's part of a row, in whatever memory the row is. */
-tsr_tensor tsr_weight_view(const tsr_weight *x, const tsr_tensor *row);
+tsr_tensor tsr_weight_view(const tsr_weight *weight, const tsr_tensor *row);
 
 #endif
