@@ -21,7 +21,7 @@ static void why_not(tsr_isa isa, tsr_isa used, char *text, size_t size)
     else if (wanted != NULL && wanted[0] != '\0')
         snprintf(text, size, "not used: TESSERA_ISA is %s", wanted);
     else
-        snprintf(text, size, "not used: %s is wider", tsr_isa_name(used));
+        snprintf(text, size, "not used: %s is better", tsr_isa_name(used));
 }
 
 /* One backend: its threads, and its kernels a line a family. */
@@ -41,7 +41,7 @@ static json_t *describe_backend(tsr_context *ctx)
 static json_t *describe_sets(tsr_isa used)
 {
     json_t *sets = json_array();
-    for (int i = 0; i < TSR_ISA_PLAIN8; i++) { /* beyond: for tests only */
+    for (int i = 0; !tsr_isa_is_plain((tsr_isa)i); i++) {
         char text[160];
         why_not((tsr_isa)i, used, text, sizeof text);
         json_array_append_new(sets, json_pack("{s:s, s:b, s:b, s:s}", "name", tsr_isa_name((tsr_isa)i),

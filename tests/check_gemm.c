@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/kernel/gemm_f32.h"
+#include "backend/cpu/kernel/gemm.h"
 #include "base/tensor.h"
 #include "kit/compare.h"
 #include "kit/isa.h"
@@ -13,10 +13,10 @@
 
 /* --- micro-kernels: every m and n of the tile --- */
 
-typedef void (*tile_run)(const tsr_gemm_f32_tile *tile, int64_t m, int64_t n);
+typedef void (*tile_run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
 
 /* Small integers, so that the result is exact: A read both ways, C with gaps, NaN beyond B's n columns. */
-static bool tile_is_right(const tsr_gemm_f32_kernel *kernel, tile_run run, int64_t m, int64_t n, int64_t k)
+static bool tile_is_right(const tsr_gemm_kernel *kernel, tile_run run, int64_t m, int64_t n, int64_t k)
 {
     const tsr_tensor a = kit_integers(KIT_NEW(TSR_F32, kit_one_in(2) ? KIT_TRANSPOSED : KIT_GAPS, m, k), -3,
                                       3);
@@ -32,7 +32,7 @@ static bool tile_is_right(const tsr_gemm_f32_kernel *kernel, tile_run run, int64
             kit_set(&expected, i * n + j, alpha * sum + beta * kit_get(&c, i * n + j));
         }
     if (beta == 0) kit_constant(c, NAN); /* never read */
-    const tsr_gemm_f32_tile tile = {
+    const tsr_gemm_tile tile = {
         .k = k,
         .a = a.data,
         .a_row = a.stride[0],
@@ -54,7 +54,7 @@ static void test_every_tile_edge(void **state)
 {
     (void)state;
     for (int i = 0; tsr_gemm_f32_kernels[i] != NULL; i++) {
-        const tsr_gemm_f32_kernel *kernel = tsr_gemm_f32_kernels[i];
+        const tsr_gemm_kernel *kernel = tsr_gemm_f32_kernels[i];
         const char *missing = tsr_isa_missing(kernel->isa);
         if (missing != NULL) {
             print_message("skipped natively: %s (%s)\n", kernel->name, missing);
@@ -74,13 +74,13 @@ static void test_no_bit_depends_on_the_tile(void **state)
 {
     (void)state;
     for (int i = 0; tsr_gemm_f32_kernels[i] != NULL; i++) {
-        const tsr_gemm_f32_kernel *kernel = tsr_gemm_f32_kernels[i];
+        const tsr_gemm_kernel *kernel = tsr_gemm_f32_kernels[i];
         if (tsr_isa_missing(kernel->isa) != NULL) continue;
         const int64_t mr = kernel->mr, nr = kernel->nr, k = 21;
         const tsr_tensor a = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, mr, k));
         const tsr_tensor b = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, k, nr));
         const tsr_tensor before = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, mr, nr));
-        tsr_gemm_f32_tile tile = {.k = k, .a = a.data, .a_row = k, .a_k = 1, .b = b.data, .b_row = nr};
+        tsr_gemm_tile tile = {.k = k, .a = a.data, .a_row = k, .a_k = 1, .b = b.data, .b_row = nr};
         tile.c_row = nr, tile.alpha = 0.3f, tile.beta = 1;
         const tsr_tensor whole = kit_copy(&before, TSR_F32, KIT_ROWS);
         tile.c = whole.data;
@@ -100,30 +100,35 @@ static void test_no_bit_depends_on_the_tile(void **state)
 }
 
 /* Wrong twins, each with a mistake that a real kernel might have: the check above must see it. */
-static const tsr_gemm_f32_kernel *twin_of;
-static void twin_without_tail(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
+static const tsr_gemm_kernel *twin_of;
+static void twin_without_tail(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
     if (n > twin_of->lanes) n -= n % twin_of->lanes;
     twin_of->run(t, m, n);
 }
-static void twin_one_step_short(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
+static void twin_one_step_short(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    tsr_gemm_f32_tile s = *t;
+    tsr_gemm_tile s = *t;
     s.k--;
     twin_of->run(&s, m, n);
 }
-static void twin_last_row_unscaled(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
+static void move_down(tsr_gemm_tile *t, int64_t a_rows, int64_t c_rows)
 {
-    tsr_gemm_f32_tile last = *t;
+    t->a = (const float *)t->a + a_rows * t->a_row;
+    t->c = (float *)t->c + c_rows * t->c_row;
+}
+static void twin_last_row_unscaled(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    tsr_gemm_tile last = *t;
     twin_of->run(t, m - 1, n);
-    last.a += (m - 1) * t->a_row, last.c += (m - 1) * t->c_row, last.alpha = 1;
+    move_down(&last, m - 1, m - 1), last.alpha = 1;
     twin_of->run(&last, 1, n);
 }
-static void twin_last_row_off_by_one(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
+static void twin_last_row_off_by_one(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    tsr_gemm_f32_tile last = *t;
+    tsr_gemm_tile last = *t;
     twin_of->run(t, m - 1, n);
-    last.a += (m - 2) * t->a_row, last.c += (m - 1) * t->c_row;
+    move_down(&last, m - 2, m - 1);
     twin_of->run(&last, 1, n);
 }
 
@@ -132,7 +137,7 @@ static void test_wrong_twins_are_rejected(void **state)
     (void)state;
     const tile_run twins[] = {twin_without_tail, twin_one_step_short, twin_last_row_unscaled,
                               twin_last_row_off_by_one};
-    twin_of = tsr_gemm_f32_pick(TSR_ISA_PORTABLE);
+    twin_of = tsr_gemm_pick(tsr_gemm_f32_kernels, TSR_ISA_PORTABLE);
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
         int n_rejected = 0;
         for (int trial = 0; trial < 20; trial++) n_rejected += !tile_is_right(twin_of, twins[i], 4, 7, 8);

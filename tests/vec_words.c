@@ -2,6 +2,7 @@
 #include "vec_words.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_math.h"
 
 typedef vf32 (*word1)(vf32);
 typedef vf32 (*word2)(vf32, vf32);

@@ -12,6 +12,7 @@
 
 #include "tessera/activation.h"
 #include "tessera/elementwise.h"
+#include "tessera/linear.h"
 #include "tessera/optimizer.h"
 
 /*
@@ -35,6 +36,32 @@ typedef struct tsr_gemm_args {
     tsr_gemm_matrix a, b, c;
     float alpha, beta;
 } tsr_gemm_args;
+
+/* What a packed weight holds; how it lies in memory is the backend's affair. */
+typedef struct tsr_weight_layout {
+    tsr_weight_format format;
+    tsr_dtype dtype; /* as it is: of the values; quantised: s8 */
+    int64_t n, k, group;
+    bool gated;
+} tsr_weight_layout;
+
+/* values, scales, zeros as tessera/linear.h has them; gate absent unless gated. Values may be out of range.
+ */
+typedef struct tsr_weight_pack_args {
+    tsr_weight_layout layout;
+    tsr_weight_source w, gate;
+    void *packed; /* tsr_backend's weight_nbytes(layout), 64-byte aligned */
+} tsr_weight_pack_args;
+
+typedef struct tsr_linear_args {
+    tsr_weight_layout layout;
+    const void *packed; /* NULL: plain is the weight */
+    tsr_tensor plain;   /* [n, k] */
+    tsr_tensor x, y;    /* [m, k], [m, n] */
+    tsr_tensor bias, gate_bias, residual;
+    tsr_activation activation;
+    float scale, y_scale; /* resolved: never 0 */
+} tsr_linear_args;
 
 typedef struct tsr_softmax_fwd_args {
     tsr_tensor x, y;

@@ -16,7 +16,7 @@
 /* Every operator, once: X(name) stands for tsr_<name>_args and the two entries below. */
 /* clang-format off */
 #define TSR_OPERATORS(X)                                          \
-    X(gemm)                                                       \
+    X(gemm) X(weight_pack) X(linear)                              \
     X(softmax_fwd) X(softmax_bwd)                                 \
     X(attention_fwd) X(attention_bwd)                             \
     X(attention_unfused_fwd) X(attention_unfused_bwd)             \
@@ -47,6 +47,9 @@ typedef struct tsr_backend {
     tsr_status (*upload)(void *state, void *device_data, const void *host_data, size_t nbytes);
     tsr_status (*download)(void *state, void *host_data, const void *device_data, size_t nbytes);
     tsr_status (*synchronise)(void *state);
+
+    /* Bytes of a packed weight; SIZE_MAX: does not fit. */
+    size_t (*weight_nbytes)(const void *state, const tsr_weight_layout *layout);
 
 /* The operator, and the bytes of workspace that it needs (query NULL: none; SIZE_MAX: does not fit). */
 #define X(op)                                                                                                \

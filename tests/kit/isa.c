@@ -54,6 +54,12 @@ static void run_as(tsr_isa isa, void (*fn)(tsr_context *ctx))
     current = "default";
 }
 
+static const char *plain_form_of(tsr_isa isa)
+{
+    if (isa == TSR_ISA_AMX) return "plainamx";
+    return isa == TSR_ISA_AVX2 || isa == TSR_ISA_AVXVNNI ? "plain8" : "plain16";
+}
+
 /* Says once a program which sets run, and how. */
 static void announce(void)
 {
@@ -65,14 +71,21 @@ static void announce(void)
         const char *name = tsr_isa_name((tsr_isa)i);
         if (why != NULL)
             printf("skipped natively: %s (%s; %s runs it in plain C)\n", name, why,
-                   i == TSR_ISA_AVX2 ? "plain8" : "plain16");
+                   plain_form_of((tsr_isa)i));
         else
-            printf("%s: %s\n", i >= TSR_ISA_PLAIN8 ? "ran in plain C" : "ran natively", name);
+            printf("%s: %s\n", tsr_isa_is_plain((tsr_isa)i) ? "ran in plain C" : "ran natively", name);
     }
     fflush(stdout);
 }
 
-void kit_for_each_isa(void (*fn)(tsr_context *ctx))
+/* The sets that stand for a lane count; the others bring instructions for products alone. */
+static bool has_all_families(tsr_isa isa)
+{
+    return isa == TSR_ISA_PORTABLE || isa == TSR_ISA_AVX2 || isa == TSR_ISA_AVX512 || isa == TSR_ISA_PLAIN8 ||
+           isa == TSR_ISA_PLAIN16;
+}
+
+static void for_each(void (*fn)(tsr_context *ctx), bool of_gemm)
 {
     static char wanted[32];
     if (wanted[0] == 0 && getenv("TESSERA_ISA") != NULL)
@@ -88,5 +101,9 @@ void kit_for_each_isa(void (*fn)(tsr_context *ctx))
     }
     announce();
     for (int i = 0; i < TSR_ISA_COUNT; i++)
-        if (tsr_isa_missing((tsr_isa)i) == NULL) run_as((tsr_isa)i, fn);
+        if (tsr_isa_missing((tsr_isa)i) == NULL && (of_gemm || has_all_families((tsr_isa)i)))
+            run_as((tsr_isa)i, fn);
 }
+
+void kit_for_each_isa(void (*fn)(tsr_context *ctx)) { for_each(fn, false); }
+void kit_for_each_gemm_isa(void (*fn)(tsr_context *ctx)) { for_each(fn, true); }

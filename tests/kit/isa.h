@@ -15,6 +15,9 @@
  */
 void kit_for_each_isa(void (*fn)(tsr_context *ctx));
 
+/* The same with the sets that differ from one of those in the kernels of products alone. */
+void kit_for_each_gemm_isa(void (*fn)(tsr_context *ctx));
+
 /* The set in use inside kit_for_each_isa, else "default". */
 const char *kit_isa(void);
 

@@ -19,7 +19,7 @@
 typedef struct attention_backward {
     const tsr_attention_bwd_args *g;
     const tsr_attention_fwd_args *a; /* &g->fwd */
-    const tsr_gemm_f32_kernel *gemm;
+    const tsr_gemm_kernel *gemm;
     const tsr_attention_score_f32_kernel *score;
     int64_t group;                         /* query heads to a KV head */
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */

@@ -47,7 +47,7 @@ attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t sl
     return t;
 }
 
-static void load_panels(const tsr_gemm_f32_kernel *gemm, float *panels, const attention_rows *rows, int64_t n,
+static void load_panels(const tsr_gemm_kernel *gemm, float *panels, const attention_rows *rows, int64_t n,
                         int64_t d)
 {
     for (int64_t j = 0; j < n; j += gemm->nr)

@@ -24,7 +24,7 @@
 
 typedef struct forward {
     const tsr_attention_fwd_args *a;
-    const tsr_gemm_f32_kernel *gemm;
+    const tsr_gemm_kernel *gemm;
     const tsr_attention_score_f32_kernel *score;
     int64_t group;                        /* query heads to a KV head */
     int64_t bm, bn;                       /* queries and keys of a tile */

@@ -3,12 +3,12 @@
 
 #include <string.h>
 
-bool attention_in_place(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t d)
+bool attention_in_place(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t d)
 {
     return rows->dtype == TSR_F32 && rows->col == 1 && d % gemm->nr == 0 && rows->row % 256 != 0;
 }
 
-attention_matrix attention_f32_rows(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t n,
+attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                     int64_t d, float *copy, int64_t copy_stride)
 {
     if (attention_in_place(gemm, rows, d)) return (attention_matrix){rows->data, rows->row};
@@ -19,13 +19,13 @@ attention_matrix attention_f32_rows(const tsr_gemm_f32_kernel *gemm, const atten
 void attention_product_columns(const attention_product *p, const attention_span *columns)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
-    tsr_gemm_f32_tile t = {.k = p->k,
-                           .a_row = p->a_row,
-                           .a_k = p->a_k,
-                           .b_row = p->b_row,
-                           .c_row = p->c_row,
-                           .alpha = p->alpha,
-                           .beta = p->beta};
+    tsr_gemm_tile t = {.k = p->k,
+                       .a_row = p->a_row,
+                       .a_k = p->a_k,
+                       .b_row = p->b_row,
+                       .c_row = p->c_row,
+                       .alpha = p->alpha,
+                       .beta = p->beta};
     for (int64_t j = 0; j < p->n; j += nr) { /* a strip of B stays in the first cache for all groups */
         t.b = p->b + j / nr * p->b_strip;
         for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
@@ -40,12 +40,12 @@ void attention_product_columns(const attention_product *p, const attention_span 
 void attention_product_depth(const attention_product *p, const attention_span *depth)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
-    tsr_gemm_f32_tile t = {.a_row = p->a_row,
-                           .a_k = p->a_k,
-                           .b_row = p->b_row,
-                           .c_row = p->c_row,
-                           .alpha = p->alpha,
-                           .beta = p->beta};
+    tsr_gemm_tile t = {.a_row = p->a_row,
+                       .a_k = p->a_k,
+                       .b_row = p->b_row,
+                       .c_row = p->c_row,
+                       .alpha = p->alpha,
+                       .beta = p->beta};
     for (int64_t j = 0; j < p->n; j += nr) {
         const int64_t n = attention_min(nr, p->n - j);
         for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
@@ -63,8 +63,7 @@ void attention_product_visible(const attention_product *p, const attention_pairs
 {
     const int64_t nr = p->gemm->nr;
     float *a = scratch, *b = scratch + p->k;
-    tsr_gemm_f32_tile t = {
-        .a = a, .a_row = 0, .a_k = 1, .b = b, .b_row = nr, .alpha = p->alpha, .beta = p->beta};
+    tsr_gemm_tile t = {.a = a, .a_row = 0, .a_k = 1, .b = b, .b_row = nr, .alpha = p->alpha, .beta = p->beta};
     for (int64_t i = 0; i < p->m; i++) {
         for (int64_t j = 0; j < p->n; j += nr) {
             t.k = 0;

@@ -13,7 +13,7 @@
 #include "backend/cpu/attention_plan.h"
 
 typedef struct attention_product {
-    const tsr_gemm_f32_kernel *gemm;
+    const tsr_gemm_kernel *gemm;
     const float *a;
     int64_t a_row, a_k;
     const float *b; /* strip s, [k][nr]: from b + s * b_strip in rows b_row apart */
@@ -33,8 +33,8 @@ typedef struct attention_matrix {
 } attention_matrix;
 
 /* True if rows of d elements serve where they lie; otherwise they need a copy of the stride given. */
-bool attention_in_place(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t d);
-attention_matrix attention_f32_rows(const tsr_gemm_f32_kernel *gemm, const attention_rows *rows, int64_t n,
+bool attention_in_place(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t d);
+attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                     int64_t d, float *copy, int64_t copy_stride);
 
 /* Group g computes the strips that meet columns[g]; whole strips are written, so that C's rows have room. */

@@ -8,7 +8,13 @@
 
 static void pick_kernels(tsr_cpu *cpu)
 {
-    cpu->gemm_f32 = tsr_gemm_f32_pick(cpu->isa);
+    cpu->gemm_f32 = tsr_gemm_pick(tsr_gemm_f32_kernels, cpu->isa);
+    cpu->gemm_bf16 = tsr_gemm_pick(tsr_gemm_bf16_kernels, cpu->isa);
+    cpu->gemm_s8 = tsr_gemm_pick(tsr_gemm_s8_kernels, cpu->isa);
+    cpu->gemm_s4 = tsr_gemm_pick(tsr_gemm_s4_kernels, cpu->isa);
+    const tsr_gemm_store_kernel *const *store = tsr_gemm_store_kernels;
+    while (!tsr_isa_serves((*store)->isa, cpu->isa)) store++;
+    cpu->gemm_store = *store;
     cpu->attention_score_f32 = tsr_attention_score_f32_pick(cpu->isa);
     cpu->elementwise_f32 = tsr_elementwise_f32_pick(cpu->isa);
     cpu->row_f32 = tsr_row_f32_pick(cpu->isa);

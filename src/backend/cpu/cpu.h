@@ -11,14 +11,16 @@
 #include "backend/cpu/isa.h"
 #include "backend/cpu/kernel/attention_score_f32.h"
 #include "backend/cpu/kernel/elementwise_f32.h"
-#include "backend/cpu/kernel/gemm_f32.h"
+#include "backend/cpu/kernel/gemm.h"
+#include "backend/cpu/kernel/gemm_store.h"
 #include "backend/cpu/kernel/row_f32.h"
 #include "base/threads.h"
 
 typedef struct tsr_cpu {
     tsr_threads *threads;
     tsr_isa isa;
-    const tsr_gemm_f32_kernel *gemm_f32;
+    const tsr_gemm_kernel *gemm_f32, *gemm_bf16, *gemm_s8, *gemm_s4; /* gemm_bf16: NULL where f32 serves */
+    const tsr_gemm_store_kernel *gemm_store;
     const tsr_attention_score_f32_kernel *attention_score_f32;
     const tsr_elementwise_f32_kernel *elementwise_f32;
     const tsr_row_f32_kernel *row_f32;

@@ -40,7 +40,8 @@ typedef enum work_split {
 
 typedef struct gemm_plan {
     tsr_gemm_args g; /* exchanged, where C's columns are contiguous instead of its rows */
-    const tsr_gemm_f32_kernel *kernel;
+    const tsr_gemm_kernel *kernel;
+    const tsr_gemm_store_kernel *store;
     int64_t n_products;
     work_split split;
     bool one_row_block;
@@ -136,7 +137,7 @@ static void plan_split(gemm_plan *p, int32_t n_threads)
 /* Plans the work and lays out the workspace (counts only, if memory is NULL). */
 static gemm_plan make_plan(const tsr_cpu *cpu, const tsr_gemm_args *args, tsr_arena *memory)
 {
-    gemm_plan p = {.g = with_contiguous_rows(args), .kernel = cpu->gemm_f32};
+    gemm_plan p = {.g = with_contiguous_rows(args), .kernel = cpu->gemm_f32, .store = cpu->gemm_store};
     if (p.g.m == 0 || p.g.n == 0) return p;
     const int32_t n_threads = tsr_threads_count(cpu->threads);
     plan_split(&p, n_threads);
@@ -213,7 +214,7 @@ static void pack_panels(const gemm_plan *p, const product *x, const part *t, flo
 }
 
 /* One micro-kernel tile of C; the first chunk brings beta, later ones add, the last one converts. */
-static void run_tile(const gemm_plan *p, const product *x, tsr_gemm_f32_tile *tile, const part *t, int64_t j0)
+static void run_tile(const gemm_plan *p, const product *x, tsr_gemm_tile *tile, const part *t, int64_t j0)
 {
     const bool first = t->k0 == 0, last = t->k0 + t->k == p->g.k;
     char *c = x->c + (t->i * x->c_row + t->j * x->c_col) * (int64_t)tsr_dtype_nbytes(p->g.c.dtype);
@@ -232,7 +233,15 @@ static void run_tile(const gemm_plan *p, const product *x, tsr_gemm_f32_tile *ti
     tile->beta = first ? 0 : 1;
     p->kernel->run(tile, t->m, t->n);
     if (last)
-        p->kernel->store(tile->c, tile->c_row, p->g.beta, c, p->g.c.dtype, x->c_row, x->c_col, t->m, t->n);
+        p->store->store(&(tsr_gemm_store_args){.sums = tile->c,
+                                               .sums_row = tile->c_row,
+                                               .scale = 1,
+                                               .beta = p->g.beta,
+                                               .c = c,
+                                               .c_dtype = p->g.c.dtype,
+                                               .c_row = x->c_row,
+                                               .c_col = x->c_col},
+                        t->m, t->n);
 }
 
 /* Where the micro-kernel finds the panel of n columns from t->j + j: in place, or packed into the slot's
@@ -257,7 +266,7 @@ static void run_part(const gemm_plan *p, const product *x, const part *t, const 
 {
     const int64_t mr = p->kernel->mr, nr = p->kernel->nr;
     const a_view a = view_of_a(p, x, t, slot);
-    tsr_gemm_f32_tile tile = {.k = t->k, .a_row = a.row, .a_k = a.k, .b_row = nr, .alpha = p->g.alpha};
+    tsr_gemm_tile tile = {.k = t->k, .a_row = a.row, .a_k = a.k, .b_row = nr, .alpha = p->g.alpha};
     for (int64_t j = 0; j < t->n; j += nr) {
         const int64_t n = min64(nr, t->n - j);
         tile.b = b != NULL ? b + j * t->k : next_panel(p, x, t, j, n, slot, &tile.b_row);

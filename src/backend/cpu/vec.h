@@ -36,12 +36,17 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-#define TSR_ISA_OF_portable TSR_ISA_PORTABLE
-#define TSR_ISA_OF_avx2     TSR_ISA_AVX2
-#define TSR_ISA_OF_avx512   TSR_ISA_AVX512
-#define TSR_ISA_OF_plain8   TSR_ISA_PLAIN8
-#define TSR_ISA_OF_plain16  TSR_ISA_PLAIN16
-#define TSR_ISA_HERE        TSR_PASTE(TSR_ISA_OF, TSR_SET)
+#define TSR_ISA_OF_portable   TSR_ISA_PORTABLE
+#define TSR_ISA_OF_avx2       TSR_ISA_AVX2
+#define TSR_ISA_OF_avxvnni    TSR_ISA_AVXVNNI
+#define TSR_ISA_OF_avx512     TSR_ISA_AVX512
+#define TSR_ISA_OF_avx512vnni TSR_ISA_AVX512VNNI
+#define TSR_ISA_OF_avx512bf16 TSR_ISA_AVX512BF16
+#define TSR_ISA_OF_amx        TSR_ISA_AMX
+#define TSR_ISA_OF_plain8     TSR_ISA_PLAIN8
+#define TSR_ISA_OF_plain16    TSR_ISA_PLAIN16
+#define TSR_ISA_OF_plainamx   TSR_ISA_PLAINAMX
+#define TSR_ISA_HERE          TSR_PASTE(TSR_ISA_OF, TSR_SET)
 
 enum { VL = TSR_LANES };
 
@@ -406,90 +411,6 @@ TSR_INLINE float vf32_max_lane(vf32 v)
 }
 
 #endif
-
-/*
- * Words of mathematics; tests/check_vec.c holds each to its bound over the whole range. NaN gives NaN.
- * Adding 1.5 * 2^23 to a number leaves the nearest integer in the low bits of the sum. Coefficients are
- * minimax fits, their own error well below the bounds.
- */
-#define VF32_ROUND 0x1.8p23f
-
-/*
- * 2^x = 2^n 2^f, f in [-0.5, 0.5]. Relative error below 2^-23 where the result is 2^-126 or more; a smaller
- * one is within 2^-127 of the truth. -Inf gives 0, 128 and above Inf.
- */
-TSR_INLINE vf32 vf32_exp2(vf32 x)
-{
-#if TSR_LANES == 16 && defined(__AVX512F__)
-    const float lowest = -151; /* half of the least subnormal is 2^-150: it rounds to 0 */
-#else
-    const float lowest = -127; /* where the exponent's field becomes 0 */
-#endif
-    const vf32 t = vf32_min(vf32_splat(128), vf32_max(vf32_splat(lowest), x));
-    const vf32 shifted = t + VF32_ROUND;
-    const vf32 n = shifted - VF32_ROUND, f = t - n;
-    vf32 p = f * 1.53524293e-4f + 1.33989953e-3f;
-    p = p * f + 9.61844224e-3f;
-    p = p * f + 5.55033222e-2f;
-    p = p * f + 2.40226479e-1f;
-    p = p * f + 6.93147203e-1f;
-    p = p * f + 1.0f;
-#if TSR_LANES == 16 && defined(__AVX512F__)
-    return (vf32)_mm512_scalef_ps((__m512)p, (__m512)n);
-#else
-    return vf32_select(x == x, (vf32)((vu32)p + ((vu32)shifted << 23)), x);
-#endif
-}
-
-/* e^x. Relative error below (1 + |x|) 2^-23: x log2(e) is rounded once; small and large results as in exp2.
- */
-TSR_INLINE vf32 vf32_exp(vf32 x) { return vf32_exp2(x * 1.44269504f); }
-
-/* 1 / (1 + e^-x). Absolute error below 2^-23; for x < 0 relative error below (2 + |x|) 2^-23. */
-TSR_INLINE vf32 vf32_sigmoid(vf32 x) { return 1 / (1 + vf32_exp(-x)); }
-
-/*
- * tanh x = u / (u + 2), u = e^2|x| - 1 = 2^n (e^r - 1) + 2^n - 1, |r| <= ln(2) / 2: nothing cancels near 0.
- * Relative error below 2^-22 everywhere, subnormals included.
- */
-TSR_INLINE vf32 vf32_tanh(vf32 x)
-{
-    const vf32 t = 2 * vf32_min(vf32_splat(9.5f), vf32_abs(x)); /* beyond 9.02 the result is 1 */
-    const vf32 shifted = t * 1.44269504f + VF32_ROUND;
-    const vf32 n = shifted - VF32_ROUND;
-    const vf32 r = (t - n * 0x1.62e4p-1f) -
-                   n * 1.42860682e-6f; /* ln 2 in two parts, n times the first exact */
-    vf32 p = r * 1.38823254e-3f + 8.36664568e-3f;
-    p = p * r + 4.16672076e-2f;
-    p = p * r + 1.66665427e-1f;
-    p = p * r + 4.99999981e-1f;
-    const vf32 power = (vf32)(((vu32)shifted << 23) + 0x3f800000u);
-    const vf32 u = (p * r * r + r) * power + (power - 1);
-    const vf32 y = u / (u + 2);
-    return (vf32)((vi32)y | ((vi32)x & INT32_MIN));
-}
-
-/*
- * The normal distribution: the probability of a value below x, and through `density` exp(-x^2 / 2) /
- * sqrt(2 pi). The tail beyond |x| is the density times a smooth function (Mills' ratio), here a polynomial in
- * 1 / (1 + 0.345 |x|). Absolute error below 2^-22, in the left tail relative error below (4 + x^2) 2^-23.
- */
-TSR_INLINE vf32 vf32_normal(vf32 x, vf32 *density)
-{
-    const vf32 a = vf32_abs(x), t = 1 / (1 + 0.345f * a), s = t - 0.5f; /* centred: it sums better */
-    const vf32 e = vf32_exp2(a * a * -0.721347520f);                    /* log2(e) / 2 */
-    vf32 p = s * -2.79331166e-2f + 3.15041980e-2f;
-    p = p * s + 3.85632648e-2f;
-    p = p * s - 6.22190111e-2f;
-    p = p * s - 7.50671518e-2f;
-    p = p * s + 9.47886337e-2f;
-    p = p * s + 2.91230341e-1f;
-    p = p * s + 3.42078416e-1f;
-    p = p * s + 2.50201115e-1f;
-    const vf32 tail = e * t * p;
-    *density = e * 0.398942280f;
-    return vf32_select(x < 0, tail, 1 - tail);
-}
 
 /* Four vectors, read as rows of 4-lane blocks: block b of w[k] becomes lane 4 b + k of all four in order. */
 TSR_INLINE void vu32_transpose4(vu32 w[4])

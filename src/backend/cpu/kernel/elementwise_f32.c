@@ -8,6 +8,7 @@
 #include "backend/cpu/kernel/elementwise_f32.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_math.h"
 
 /* --- storage types --- */
 
@@ -68,15 +69,6 @@ static void store(void *y, tsr_dtype dtype, int64_t stride, const float *x, int6
 
 /* --- activations: f and its derivative --- */
 
-TSR_INLINE vf32 identity(vf32 x) { return x; }
-TSR_INLINE vf32 relu(vf32 x) { return vf32_max(vf32_splat(0), x); /* x where it is NaN */ }
-
-TSR_INLINE vf32 gelu(vf32 x)
-{
-    vf32 density;
-    return x * vf32_normal(x, &density);
-}
-
 TSR_INLINE vf32 gelu_slope(vf32 x)
 {
     vf32 density;
@@ -84,10 +76,7 @@ TSR_INLINE vf32 gelu_slope(vf32 x)
     return probability + x * density;
 }
 
-/* (1 + tanh u) / 2 is sigmoid(2 u): no cancellation where tanh is near -1. */
 enum { GELU_TANH_CLAMP = 1 << 20 }; /* of x^2, where the slope is 0 or 1 long since: keeps 0 * Inf out */
-
-TSR_INLINE vf32 gelu_tanh(vf32 x) { return x * vf32_sigmoid(1.59576912f * x * (1 + 0.044715f * x * x)); }
 
 /* sigmoid(z), and its slope s (1 - s) from e^-|z|: where s is near 1, 1 - s would have lost its bits. */
 TSR_INLINE vf32 sigmoid_with_slope(vf32 z, vf32 *slope)
@@ -104,8 +93,6 @@ TSR_INLINE vf32 gelu_tanh_slope(vf32 x)
     const vf32 square = vf32_min(vf32_splat(GELU_TANH_CLAMP), x * x);
     return s + x * slope * (1.59576912f + 0.214064449f * square);
 }
-
-TSR_INLINE vf32 silu(vf32 x) { return x * vf32_sigmoid(x); }
 
 TSR_INLINE vf32 silu_slope(vf32 x)
 {
@@ -131,16 +118,16 @@ TSR_INLINE void map_product(function f, int64_t n, const float *x, const float *
     if (i < n) vf32_store_n(y + i, vf32_load_n(factor + i, n - i) * f(vf32_load_n(x + i, n - i)), n - i);
 }
 
-static void identity_fwd(int64_t n, const float *x, float *y) { map(identity, n, x, y); }
-static void relu_fwd(int64_t n, const float *x, float *y) { map(relu, n, x, y); }
-static void gelu_fwd(int64_t n, const float *x, float *y) { map(gelu, n, x, y); }
-static void gelu_tanh_fwd(int64_t n, const float *x, float *y) { map(gelu_tanh, n, x, y); }
-static void silu_fwd(int64_t n, const float *x, float *y) { map(silu, n, x, y); }
+static void identity_fwd(int64_t n, const float *x, float *y) { map(vf32_identity, n, x, y); }
+static void relu_fwd(int64_t n, const float *x, float *y) { map(vf32_relu, n, x, y); }
+static void gelu_fwd(int64_t n, const float *x, float *y) { map(vf32_gelu, n, x, y); }
+static void gelu_tanh_fwd(int64_t n, const float *x, float *y) { map(vf32_gelu_tanh, n, x, y); }
+static void silu_fwd(int64_t n, const float *x, float *y) { map(vf32_silu, n, x, y); }
 
 static void identity_bwd(int64_t n, const float *x, const float *dy, float *dx)
 {
     (void)x;
-    map(identity, n, dy, dx);
+    map(vf32_identity, n, dy, dx);
 }
 
 /* What relu cut off gets 0 whatever dy is; a NaN of x lets dy through. */
@@ -174,7 +161,7 @@ static void silu_bwd(int64_t n, const float *x, const float *dy, float *dx)
 
 static void swiglu_fwd(int64_t n, const float *gate, const float *up, float *y)
 {
-    map_product(silu, n, gate, up, y);
+    map_product(vf32_silu, n, gate, up, y);
 }
 
 TSR_INLINE void swiglu_bwd_at(const float *gate, const float *up, const float *dy, float *dgate, float *dup,

@@ -12,7 +12,7 @@
  * A is read through (a_row, a_k) strides: a transposed A is the same kernel.
  * Per k: 2 MR multiply-adds, 2 loads, MR broadcasts; bound by the FMA ports.
  */
-#include "backend/cpu/kernel/gemm_f32.h"
+#include "backend/cpu/kernel/gemm.h"
 
 #include "backend/cpu/vec.h"
 
@@ -26,7 +26,7 @@ enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES };
 #endif
 
 /* rows is a constant at every call, so that acc lives in registers. */
-TSR_INLINE void run_rows(const tsr_gemm_f32_tile *t, const int rows, int64_t n)
+TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
 {
     vf32 acc[MR][NV];
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_splat(0);
@@ -59,7 +59,7 @@ TSR_INLINE void run_rows(const tsr_gemm_f32_tile *t, const int rows, int64_t n)
     }
 }
 
-static void run(const tsr_gemm_f32_tile *t, int64_t m, int64_t n)
+static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
     switch (m) {
     case 1: run_rows(t, 1, n); break;
@@ -155,56 +155,21 @@ static void pack(float *dst, int64_t width, const void *x, tsr_dtype dtype, int6
     }
 }
 
-TSR_INLINE void store_as(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype, int64_t c_row,
-                         int64_t m, int64_t n)
+static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,
+                   int64_t n)
 {
-    for (int64_t i = 0; i < m; i++, tile += ld) {
-        const int64_t row = i * c_row;
-        int64_t j = 0;
-        for (; j + VL <= n; j += VL) {
-            vf32 v = vf32_load(tile + j);
-            if (beta != 0) v += vf32_load_as(c, dtype, row + j) * beta;
-            vf32_store_as(c, dtype, row + j, v);
-        }
-        if (j < n) {
-            vf32 v = vf32_load_n(tile + j, n - j);
-            if (beta != 0) v += vf32_load_as_n(c, dtype, row + j, n - j) * beta;
-            vf32_store_as_n(c, dtype, row + j, v, n - j);
-        }
-    }
+    pack(panel, NR, x, dtype, k_stride, n_stride, k, n);
 }
 
-/* Columns of C are apart: the same sums one by one, through a vector so that they contract alike. */
-TSR_INLINE void store_scattered(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype,
-                                int64_t c_row, int64_t c_col, int64_t m, int64_t n)
-{
-    const int64_t nbytes = (int64_t)tsr_dtype_nbytes(dtype);
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++)
-            store_as(tile + i * ld + j, ld, beta, (char *)c + (i * c_row + j * c_col) * nbytes, dtype, 0, 1,
-                     1);
-}
-
-static void store(const float *tile, int64_t ld, float beta, void *c, tsr_dtype dtype, int64_t c_row,
-                  int64_t c_col, int64_t m, int64_t n)
-{
-    if (c_col != 1 && n > 1)
-        store_scattered(tile, ld, beta, c, dtype, c_row, c_col, m, n);
-    else if (dtype == TSR_F32)
-        store_as(tile, ld, beta, c, TSR_F32, c_row, m, n);
-    else if (dtype == TSR_BF16)
-        store_as(tile, ld, beta, c, TSR_BF16, c_row, m, n);
-    else
-        store_as(tile, ld, beta, c, TSR_F16, c_row, m, n);
-}
-
-const tsr_gemm_f32_kernel TSR_NAME(tsr_gemm_f32) = {
+const tsr_gemm_kernel TSR_NAME(tsr_gemm_f32) = {
     .name = "gemm_f32_" TSR_SET_NAME "_" TILE_NAME,
     .isa = TSR_ISA_HERE,
     .lanes = VL,
     .mr = MR,
     .nr = NR,
+    .k_word = 1,
+    .k_align = 1,
     .run = run,
+    .pack_b = pack_b,
     .pack = pack,
-    .store = store,
 };

@@ -10,6 +10,7 @@
 #include "backend/cpu/kernel/row_f32.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_math.h"
 
 enum { NS = 4 };
 

@@ -1,0 +1,109 @@
+/*
+ * backend/cpu/kernel/gemm.h - what a GEMM micro-kernel is, and the families there are
+ *
+ *     C[m, n] = alpha * A[m, k] B[k, n] + beta * C[m, n]      0 < m <= mr, 0 < n <= nr
+ *
+ * A family multiplies in one compute type. Along k its values lie in words of 32 bits, so that all families
+ * look alike to what blocks and splits the work:
+ *
+ *     family   word along k      A is read                      B: a panel of k words x nr columns    C
+ *     f32      1 f32             in place, any row, k strides   f32, or bf16 pairs, or f16: below     f32
+ *     bf16     2 bf16, even low  in place, k contiguous         bf16 pairs                            f32
+ *     s8       4 of 8 bits       packed: s8, with row sums      u8 = s8 + 128                         s32
+ *     s4       8 of 4 bits       packed as s8, group sums       groups: below                         f32
+ *
+ * A panel is word rows, one behind the other: word (p, j) holds column j's elements k_word * p and on, the
+ * first in the lowest bits. Behind the last element of k it is padded with zeros to a multiple of k_align
+ * words; columns from n to nr hold zeros.
+ *
+ * f32 with B of 16 bits, so that a packed weight is half as long: bf16 in panels as the family bf16 has
+ * them; f16 in rows of nr halves, one for each k. Both are widened as they are loaded.
+ *
+ * s8: x86 multiplies unsigned by signed, so B is stored with 128 added (the bit pattern ^ 0x80) and the
+ * kernel starts from -128 times the sum of A's row: exact for every input. Padding of B holds 0, of A too.
+ *
+ * s4: columns are cut into groups of `group` elements along k, each with a scale and perhaps a zero point:
+ *
+ *     | scale f32 x nr | zero u8 x nr, if any, else 8 is meant | group / 8 word rows: 8 x u4 |  next group
+ * ...
+ *
+ *     a word holds elements 0..3 of its 8 in the low halves of its bytes, 4..7 in the high halves:
+ *         byte i = element[i] | element[4 + i] << 4          C += scale * sum a * (u4 - zero)
+ *
+ * beta = 0 never reads C (s32: alpha is 1, beta 0 or 1); k = 0 gives beta * C. An element's result depends on
+ * its row of A, its column of B and k alone: not on m, n, or where in the tile it lies. In B, lanes beyond n
+ * may hold anything, finite or not: they reach no result.
+ */
+#ifndef TSR_KERNEL_GEMM_H
+#define TSR_KERNEL_GEMM_H
+
+#include <stdint.h>
+
+#include "backend/cpu/isa.h"
+#include "tessera/tensor.h"
+
+typedef struct tsr_gemm_tile {
+    int64_t k; /* words; s4: a multiple of group / 8; AMX: of k_align; f32 with bf16 pairs: elements */
+    const void *a;
+    int64_t a_row, a_k; /* strides in elements of A's type: f32, bf16; packed A: in words; a_k: f32 alone  */
+    const void *b;
+    int64_t b_row;     /* words from one word row to the next; f32 and bf16 only (others: nr)            */
+    tsr_dtype b_dtype; /* f32 family: f32, or bf16 pairs or f16 in a panel                               */
+    const int32_t
+        *a_sums;        /* s8: [m], the row's sum over these k; s4: [m, groups], the sums over each group */
+    int64_t a_sums_row; /* s4                                                                             */
+    int32_t group;      /* s4: elements of a group, 32, 64 or 128                                         */
+    int32_t has_zeros;  /* s4                                                                             */
+    void *c;
+    int64_t c_row; /* elements; columns are contiguous */
+    float alpha, beta;
+} tsr_gemm_tile;
+
+typedef struct tsr_gemm_kernel {
+    const char *name;
+    tsr_isa isa;
+    int32_t lanes;
+    int32_t mr, nr;
+    int32_t k_word;  /* elements in a word along k                                               */
+    int32_t k_align; /* words: the multiple that k is padded to with zeros, in panels and packed A */
+    void (*run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
+
+    /*
+     * One panel of B from x[k, n] (element (p, j) at p * k_stride + j * n_stride), n <= nr. f32: f32, bf16 or
+     * f16 to f32; bf16: bf16; s8: s8. s4 has none: values are packed one by one (pack_s4 below).
+     */
+    void (*pack_b)(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,
+                   int64_t n);
+
+    /*
+     * f32: copies x[k, w] into rows of `width` f32: dst[p * width + j], zeros for j in [w, width). A panel of
+     * B, or a tile of A read with a_row = 1, a_k = width, or rows of A.
+     */
+    void (*pack)(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
+                 int64_t w_stride, int64_t k, int64_t w);
+
+    /*
+     * bf16, s8, s4: m rows of A, each into ld words, zeros from k to the next multiple of k_align words.
+     * a_words words of dst for each word of s8 quads along k (2 where the instruction wants 16-bit operands).
+     * s8 and s4, whose source is s8: also the sums of each `sum_every` elements of a row (the last may be
+     * shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row.
+     */
+    int32_t a_words;
+    void (*pack_a)(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
+                   int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums);
+
+    /* AMX: what the thread's tiles were configured for is kept, and given back. NULL elsewhere. */
+    void (*enter)(void *saved_64_bytes);
+    void (*leave)(const void *saved_64_bytes);
+} tsr_gemm_kernel;
+
+/* Best first; each ends with NULL. bf16 is empty where no set has its instructions: f32 serves. */
+extern const tsr_gemm_kernel *const tsr_gemm_f32_kernels[];
+extern const tsr_gemm_kernel *const tsr_gemm_bf16_kernels[];
+extern const tsr_gemm_kernel *const tsr_gemm_s8_kernels[];
+extern const tsr_gemm_kernel *const tsr_gemm_s4_kernels[];
+
+/* The first of the list that serves where `isa` was chosen, NULL if none does. */
+const tsr_gemm_kernel *tsr_gemm_pick(const tsr_gemm_kernel *const *kernels, tsr_isa isa);
+
+#endif
