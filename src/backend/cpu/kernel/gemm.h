@@ -97,6 +97,12 @@ typedef struct tsr_gemm_kernel {
     void (*leave)(const void *saved_64_bytes);
 } tsr_gemm_kernel;
 
+/* Bytes of one s4 panel over k elements, a multiple of group. */
+static inline int64_t tsr_gemm_s4_panel_nbytes(int64_t nr, int64_t k, int64_t group, int has_zeros)
+{
+    return k / group * nr * (group / 2 + 4 + (has_zeros ? 1 : 0));
+}
+
 /* Best first; each ends with NULL. bf16 is empty where no set has its instructions: f32 serves. */
 extern const tsr_gemm_kernel *const tsr_gemm_f32_kernels[];
 extern const tsr_gemm_kernel *const tsr_gemm_bf16_kernels[];

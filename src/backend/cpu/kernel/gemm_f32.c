@@ -9,14 +9,16 @@
  *     MR   |                  |  against both of them         a              1           1
  *          +------------------+
  *
- * A is read through (a_row, a_k) strides: a transposed A is the same kernel.
- * Per k: 2 MR multiply-adds, 2 loads, MR broadcasts; bound by the FMA ports.
+ * A is read through (a_row, a_k) strides: a transposed A is the same kernel. B is f32, in place or packed, or
+ * a panel of 16 bits that is widened on the way: bf16 in pairs (a shift for the even row, a mask for the odd
+ * one), f16 row by row. Per k: 2 MR multiply-adds, 2 loads, MR broadcasts; bound by the FMA ports, and with
+ * few rows by how fast B comes from memory: it is fetched AHEAD of its use, C's rows before the first one.
  */
 #include "backend/cpu/kernel/gemm.h"
 
 #include "backend/cpu/vec.h"
 
-enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES };
+enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES, AHEAD_NBYTES = 4096, LINE_NBYTES = 64 };
 #if TSR_LANES == 16
 #define TILE_NAME "14x32"
 #elif TSR_LANES == 8
@@ -25,21 +27,96 @@ enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES };
 #define TILE_NAME "6x8"
 #endif
 
-/* rows is a constant at every call, so that acc lives in registers. */
-TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
+/*
+ * Where A's rows are, in bytes. A row's address is one of two bases plus 1, 2, 3, 4, 5 or 6 strides, which
+ * takes three registers with the scales that x86 addresses have; left alone, gcc keeps one for every row, and
+ * spills accumulators for them.
+ */
+typedef struct a_rows {
+    const char *low, *high; /* rows 0 and 7 */
+    int64_t r, r3, r5;      /* 1, 3 and 5 strides */
+} a_rows;
+
+TSR_INLINE a_rows rows_of(const tsr_gemm_tile *t)
 {
-    vf32 acc[MR][NV];
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_splat(0);
+    const int64_t r = t->a_row * (int64_t)sizeof(float);
+    int64_t r3 = 3 * r, r5 = 5 * r, r7 = 7 * r;
+    __asm__("" : "+r"(r3), "+r"(r5), "+r"(r7)); /* or they are computed from r again */
+    return (a_rows){t->a, (const char *)t->a + r7, r, r3, r5};
+}
 
-    const float *a = t->a, *b = t->b;
-    const int64_t a_row = t->a_row, a_k = t->a_k, b_row = t->b_row;
-    for (int64_t p = t->k; p > 0; p--, a += a_k, b += b_row) {
-        vf32 bp[NV];
-        UNROLL for (int j = 0; j < NV; j++) bp[j] = vf32_load(b + j * VL);
-        UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++)
-            acc[i][j] += a[i * a_row] * bp[j];
+TSR_INLINE float a_at(const a_rows *a, const int i)
+{
+    const int s = i % 7;
+    const int64_t offset = s == 3 ? a->r3 : s == 5 ? a->r5 : s == 6 ? 2 * a->r3 : s * a->r;
+    float x;
+    memcpy(&x, (i < 7 ? a->low : a->high) + offset, sizeof x);
+    return x;
+}
+
+/* One step along k: the column of A that `a` stands at, against NV vectors of B. */
+TSR_INLINE void step(vf32 acc[MR][NV], a_rows *a, int64_t a_k, const vf32 b[NV], const int rows)
+{
+    UNROLL for (int i = 0; i < rows; i++)
+    {
+        const float x = a_at(a, i);
+        UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * b[j];
     }
+    a->low += a_k, a->high += a_k;
+}
 
+TSR_INLINE void fetch_ahead(const void *b, const int nbytes)
+{
+    UNROLL for (int i = 0; i < nbytes; i += LINE_NBYTES)
+        __builtin_prefetch((const char *)b + AHEAD_NBYTES + i);
+}
+
+TSR_INLINE void multiply_f32(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
+{
+    a_rows a = rows_of(t);
+    const int64_t a_k = t->a_k * (int64_t)sizeof(float), b_row = t->b_row;
+    const float *b = t->b;
+    for (int64_t p = t->k; p > 0; p--, b += b_row) {
+        vf32 row[NV];
+        fetch_ahead(b, sizeof row);
+        UNROLL for (int j = 0; j < NV; j++) row[j] = vf32_load(b + j * VL);
+        step(acc, &a, a_k, row, rows);
+    }
+}
+
+TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
+{
+    a_rows a = rows_of(t);
+    const int64_t a_k = t->a_k * (int64_t)sizeof(float);
+    const float *b = t->b; /* pairs, by their bits */
+    for (int64_t p = t->k; p > 0; p -= 2, b += NR) {
+        vf32 row[NV];
+        fetch_ahead(b, sizeof row);
+        UNROLL for (int j = 0; j < NV; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) << 16);
+        step(acc, &a, a_k, row, rows);
+        if (p == 1) break;
+        __asm__("" ::: "memory"); /* loads them again: there is no register to keep the pairs in */
+        UNROLL for (int j = 0; j < NV; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) & 0xffff0000u);
+        step(acc, &a, a_k, row, rows);
+    }
+}
+
+TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
+{
+    a_rows a = rows_of(t);
+    const int64_t a_k = t->a_k * (int64_t)sizeof(float);
+    const uint16_t *b = t->b;
+    for (int64_t p = t->k; p > 0; p--, b += NR) {
+        vf32 row[NV];
+        fetch_ahead(b, sizeof row / 2);
+        UNROLL for (int j = 0; j < NV; j++) row[j] = vf32_from_f16(b + j * VL);
+        step(acc, &a, a_k, row, rows);
+    }
+}
+
+/* C = alpha acc + beta C, for the first n of NR columns. */
+TSR_INLINE void store_rows(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, int64_t n)
+{
     const float alpha = t->alpha, beta = t->beta;
     float *c = t->c;
     UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
@@ -59,26 +136,55 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
     }
 }
 
-static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+/* rows and b_dtype are constants at every call, so that acc lives in registers. */
+TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, const tsr_dtype b_dtype, int64_t n)
+{
+    vf32 acc[MR][NV];
+    UNROLL for (int i = 0; i < rows; i++)
+    {
+        const float *c = (const float *)t->c + i * t->c_row;
+        __builtin_prefetch(c, 1);
+        __builtin_prefetch(c + n - 1, 1);
+        UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_splat(0);
+    }
+    if (b_dtype == TSR_F32)
+        multiply_f32(acc, t, rows);
+    else if (b_dtype == TSR_BF16)
+        multiply_bf16(acc, t, rows);
+    else
+        multiply_f16(acc, t, rows);
+    store_rows(acc, t, rows, n);
+}
+
+TSR_INLINE void run_as(const tsr_gemm_tile *t, const tsr_dtype b_dtype, int64_t m, int64_t n)
 {
     switch (m) {
-    case 1: run_rows(t, 1, n); break;
-    case 2: run_rows(t, 2, n); break;
-    case 3: run_rows(t, 3, n); break;
-    case 4: run_rows(t, 4, n); break;
-    case 5: run_rows(t, 5, n); break;
-    case 6: run_rows(t, 6, n); break;
+    case 1: run_rows(t, 1, b_dtype, n); break;
+    case 2: run_rows(t, 2, b_dtype, n); break;
+    case 3: run_rows(t, 3, b_dtype, n); break;
+    case 4: run_rows(t, 4, b_dtype, n); break;
+    case 5: run_rows(t, 5, b_dtype, n); break;
+    case 6: run_rows(t, 6, b_dtype, n); break;
 #if TSR_LANES == 16
-    case 7: run_rows(t, 7, n); break;
-    case 8: run_rows(t, 8, n); break;
-    case 9: run_rows(t, 9, n); break;
-    case 10: run_rows(t, 10, n); break;
-    case 11: run_rows(t, 11, n); break;
-    case 12: run_rows(t, 12, n); break;
-    case 13: run_rows(t, 13, n); break;
-    case 14: run_rows(t, 14, n); break;
+    case 7: run_rows(t, 7, b_dtype, n); break;
+    case 8: run_rows(t, 8, b_dtype, n); break;
+    case 9: run_rows(t, 9, b_dtype, n); break;
+    case 10: run_rows(t, 10, b_dtype, n); break;
+    case 11: run_rows(t, 11, b_dtype, n); break;
+    case 12: run_rows(t, 12, b_dtype, n); break;
+    case 13: run_rows(t, 13, b_dtype, n); break;
+    case 14: run_rows(t, 14, b_dtype, n); break;
 #endif
     default: __builtin_unreachable();
+    }
+}
+
+static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    switch (t->b_dtype) {
+    case TSR_F32: run_as(t, TSR_F32, m, n); break;
+    case TSR_BF16: run_as(t, TSR_BF16, m, n); break;
+    default: run_as(t, TSR_F16, m, n); break;
     }
 }
 

@@ -1,0 +1,97 @@
+/*
+ * backend/cpu/gemm_block.h - one product as the loops see it, and one block of its C
+ *
+ *     for each chunk of k                         a chunk sums from zero; chunks add up in order
+ *       B: panels of the block's columns          packed for this chunk, unless they lie packed or fit in
+ * place for each tile of rows                     A: in place, or packed, all of it, before for each panel
+ *           the micro-kernel                      C += A B, in C itself or in a block of sums beside it
+ *           the last chunk's store                where C is not what the micro-kernel writes
+ *
+ * The length of a chunk alone decides the order of a sum; blocks may follow the machine and the shape. With
+ * few rows the panels are the outer loop: a weight is then read from its first byte to its last.
+ */
+#ifndef TSR_CPU_GEMM_BLOCK_H
+#define TSR_CPU_GEMM_BLOCK_H
+
+#include "backend/cpu/cpu.h"
+#include "base/arena.h"
+
+/* What a product multiplies in. */
+typedef enum gemm_type { GEMM_F32, GEMM_BF16, GEMM_S8, GEMM_S4 } gemm_type;
+
+/* Words along k in a chunk, whatever the type: 512 f32, 1024 bf16, 2048 s8, 4096 s4. */
+enum { GEMM_CHUNK_WORDS = 512 };
+
+/* A block's extent: what a chunk's panels for it, and its sums, take of the second cache. */
+enum { GEMM_BLOCK_ROWS = 512, GEMM_BLOCK_COLUMNS = 128 };
+
+/* Rows of so many tiles are few: their panels are the outer loop. */
+enum { GEMM_FEW_TILES = 2 };
+
+/* A matrix as it lies. */
+typedef struct gemm_operand {
+    const char *data;
+    tsr_dtype dtype;
+    int64_t row, col;
+} gemm_operand;
+
+typedef struct gemm_product {
+    gemm_type type;
+    const tsr_gemm_kernel *kernel;
+    const tsr_gemm_store_kernel *store_kernel;
+    int64_t m, n, k; /* n: columns of sums; C has half as many where it is gated */
+    gemm_operand a, b;
+
+    /*
+     * A packed: | chunk 0: m rows of ld words | chunk 1: ... |, ld a little longer than the chunk, so that
+     * rows do not fall into the same sets of a cache. NULL: A is read in place.
+     */
+    uint32_t *a_packed;
+    int32_t *a_sums;    /* s8: [chunk][m]; s4: [chunk][m][groups of a chunk] */
+    const int8_t *a_s8; /* s8, s4: what is packed, [m][a_s8_row]: A itself, or its quantised rows */
+    int64_t a_s8_row, a_s8_col;
+
+    const char *b_packed; /* all panels, each over all of k; NULL: b is packed as it is needed */
+    int64_t b_panel_nbytes;
+    tsr_dtype b_dtype; /* f32 products: what panels of b_packed hold */
+    bool b_in_place;
+    int32_t group, has_zeros; /* s4 */
+
+    float alpha, beta;
+    bool c_in_place;           /* the micro-kernel writes C */
+    tsr_gemm_store_args store; /* pointers at element (0, 0); what C is, in either case */
+} gemm_product;
+
+/* Elements of k in a chunk, and how many chunks there are (at least one). */
+int64_t gemm_chunk_k(const gemm_product *p);
+int64_t gemm_n_chunks(const gemm_product *p);
+
+/* Bytes of one panel over k elements, of which chunks are whole but for the last. */
+int64_t gemm_panel_nbytes(const gemm_product *p, int64_t k);
+
+/* True if the micro-kernel can read A where it lies. */
+bool gemm_a_in_place(const gemm_product *p);
+/* Takes memory for a_packed and a_sums. */
+void gemm_take_a(gemm_product *p, tsr_arena *memory);
+/* Packs rows [i, i + m) of one chunk of A; the rows of a block may be packed by different threads. */
+void gemm_pack_a(const gemm_product *p, int64_t chunk, int64_t i, int64_t m);
+
+/* What one thread needs beside it: panels for a chunk, and sums. */
+typedef struct gemm_scratch {
+    char *panels;
+    uint32_t *sums;
+} gemm_scratch;
+
+/* For blocks of `rows` rows at most. */
+gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory);
+
+/* Rows [i, i + m), columns [j, j + n) of sums, all of k, block by block; j is a multiple of the kernel's nr.
+ */
+void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n,
+                     const gemm_scratch *scratch);
+
+static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t gemm_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+#endif

@@ -1,0 +1,200 @@
+/* backend/cpu/gemm_split.c - how a batch of products is cut into items, and the items' runs */
+#include "backend/cpu/gemm_split.h"
+
+enum {
+    ITEMS_PER_THREAD = 12,  /* so that the last ones to finish leave the others waiting little */
+    LEAST_FLOP = 1 << 19,   /* of an item: claiming it costs a hundredth */
+    TINY_FLOP = 300000,     /* of a product: not worth waking a thread for */
+    SMALL_FLOP = 200 << 20, /* of a product in a batch: not worth two runs */
+    MOST_ITEMS = 1 << 30,
+    OWN_A_ELEMENTS = 1 << 19 /* that an item packs for itself */
+};
+
+static double flop_of(const gemm_product *p, double m, double n) { return 2.0 * m * n * (double)p->k; }
+
+static int64_t panels_of(const gemm_product *p) { return gemm_ceil_div(p->n, p->kernel->nr); }
+
+/* Blocks of a product: enough for the threads, none so small that claiming it would show. */
+static void plan_blocks(gemm_split *s, const gemm_product *p, int64_t wanted)
+{
+    const int64_t nr = p->kernel->nr, panels = panels_of(p);
+    const bool few_rows = gemm_ceil_div(p->m, p->kernel->mr) <= GEMM_FEW_TILES;
+    int64_t rows = gemm_ceil_div(p->m, GEMM_BLOCK_ROWS);
+    int64_t columns = few_rows ? panels : gemm_ceil_div(panels, gemm_max(1, GEMM_BLOCK_COLUMNS / nr));
+    const double items = flop_of(p, (double)p->m, (double)p->n) / LEAST_FLOP;
+    const int64_t worth = items < 1 ? 1 : items < MOST_ITEMS ? (int64_t)items : MOST_ITEMS;
+    if (rows * columns < wanted) columns = gemm_min(panels, gemm_ceil_div(wanted, rows));
+    if (rows * columns < wanted)
+        rows = gemm_min(gemm_ceil_div(p->m, p->kernel->mr), gemm_ceil_div(wanted, columns));
+    if (rows * columns >
+        worth) { /* the rows of a block are worth more than its columns: B is packed for them */
+        rows = gemm_max(gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), gemm_min(rows, worth / columns));
+        columns = gemm_max(1, gemm_min(columns, worth / rows));
+    }
+    s->n_row_blocks = rows, s->n_column_blocks = columns;
+}
+
+static void plan_a(gemm_split *s, const gemm_product *p, int32_t n_threads)
+{
+    const double flop = flop_of(p, (double)p->m, (double)p->n);
+    const int64_t own_rows = gemm_ceil_div(p->m, gemm_ceil_div(p->m, GEMM_BLOCK_ROWS));
+    if (gemm_a_in_place(p))
+        s->a_mode = GEMM_A_IN_PLACE;
+    else if (s->n_products > 1 && own_rows * p->k <= OWN_A_ELEMENTS &&
+             (flop < TINY_FLOP || (s->n_products >= 2 * n_threads && flop < SMALL_FLOP)))
+        s->a_mode = GEMM_A_PACKED_BY_ITEM;
+    else
+        s->a_mode = GEMM_A_PACKED_ONCE;
+}
+
+static void take_memory(gemm_split *s, gemm_product *p, int32_t n_threads, tsr_arena *memory)
+{
+    s->scratch = tsr_arena_take(memory, (size_t)n_threads, sizeof *s->scratch);
+    if (s->a_mode == GEMM_A_PACKED_ONCE) gemm_take_a(p, memory);
+    if (s->a_mode == GEMM_A_PACKED_BY_ITEM)
+        s->of_slot = tsr_arena_take(memory, (size_t)n_threads, sizeof *s->of_slot);
+    for (int32_t i = 0; i < n_threads; i++) {
+        const gemm_scratch scratch = gemm_take_scratch(p, s->rows, memory);
+        if (s->scratch != NULL) s->scratch[i] = scratch;
+        if (s->a_mode != GEMM_A_PACKED_BY_ITEM) continue;
+        gemm_product own = *p;
+        own.m = s->rows;
+        gemm_take_a(&own, memory);
+        if (s->of_slot != NULL) s->of_slot[i] = own;
+    }
+}
+
+gemm_split gemm_plan_split(const tsr_cpu *cpu, gemm_product *p, int64_t n_products, tsr_arena *memory)
+{
+    const int32_t n_threads = tsr_threads_count(cpu->threads);
+    const double flop = flop_of(p, (double)p->m, (double)p->n);
+    gemm_split s = {.cpu = cpu, .n_products = n_products, .products_per_item = 1};
+    plan_a(&s, p, n_threads);
+    const bool alone = n_products == 1 || s.a_mode == GEMM_A_PACKED_ONCE; /* in its run */
+    const int64_t wanted = n_threads == 1 || flop * (alone ? 1 : (double)n_products) < TINY_FLOP
+                               ? 1
+                               : gemm_ceil_div((int64_t)n_threads * ITEMS_PER_THREAD, alone ? 1 : n_products);
+    plan_blocks(&s, p, wanted);
+    if (s.a_mode == GEMM_A_PACKED_BY_ITEM) /* an item has all columns */
+        s.n_row_blocks = gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), s.n_column_blocks = 1;
+    s.rows = gemm_ceil_div(p->m, s.n_row_blocks);
+    if (s.n_row_blocks * s.n_column_blocks == 1 && flop < LEAST_FLOP)
+        s.products_per_item = gemm_min((int64_t)(LEAST_FLOP / (flop + 1)) + 1,
+                                       gemm_ceil_div(n_products, 2 * n_threads));
+    take_memory(&s, p, n_threads, memory);
+    return s;
+}
+
+/* --- items --- */
+
+typedef struct split_job {
+    const gemm_split *split;
+    const gemm_product *p; /* the template; A_PACKED_ONCE: the product itself */
+    gemm_describe describe;
+    const void *batch;
+} split_job;
+
+/* Part i of n, in whole units. */
+static int64_t part_of(int64_t units, int64_t i, int64_t n, int64_t *first)
+{
+    *first = units * i / n;
+    return units * (i + 1) / n - *first;
+}
+
+static void block_of(const gemm_split *s, const gemm_product *p, int64_t rows, int64_t columns, int32_t slot)
+{
+    const int64_t nr = p->kernel->nr;
+    int64_t i, j;
+    const int64_t m = part_of(p->m, rows, s->n_row_blocks, &i);
+    const int64_t panels = part_of(panels_of(p), columns, s->n_column_blocks, &j);
+    j *= nr;
+    if (m > 0 && panels > 0) gemm_run_blocks(p, i, m, j, gemm_min(panels * nr, p->n - j), &s->scratch[slot]);
+}
+
+static void block_item(void *arg, int64_t item, int32_t slot)
+{
+    const split_job *job = arg;
+    const gemm_split *s = job->split;
+    block_of(s, job->p, item / s->n_column_blocks, item % s->n_column_blocks, slot);
+}
+
+/* One block of one product of the batch, A in place; or whole products, several. */
+static void batch_item(void *arg, int64_t item, int32_t slot)
+{
+    const split_job *job = arg;
+    const gemm_split *s = job->split;
+    const int64_t blocks = s->n_row_blocks * s->n_column_blocks;
+    gemm_product p = *job->p;
+    if (blocks > 1) {
+        job->describe(job->batch, item / blocks, &p);
+        block_of(s, &p, item % blocks / s->n_column_blocks, item % s->n_column_blocks, slot);
+        return;
+    }
+    const int64_t first = item * s->products_per_item;
+    for (int64_t i = first; i < gemm_min(first + s->products_per_item, s->n_products); i++) {
+        job->describe(job->batch, i, &p);
+        gemm_run_blocks(&p, 0, p.m, 0, p.n, &s->scratch[slot]);
+    }
+}
+
+/* Some rows of a product and all its columns: A's rows are packed here, as a product of their own. */
+static void own_a_rows(const split_job *job, gemm_product *p, int64_t row_block, int32_t slot)
+{
+    const gemm_split *s = job->split;
+    const gemm_product *own = &s->of_slot[slot];
+    int64_t first;
+    const int64_t m = part_of(p->m, row_block, s->n_row_blocks, &first);
+    const int64_t a_nbytes = (int64_t)tsr_dtype_nbytes(p->a.dtype);
+    const int64_t c_nbytes = (int64_t)tsr_dtype_nbytes(p->store.c_dtype);
+    p->m = m;
+    p->a.data += first * p->a.row * a_nbytes;
+    p->store.c = (char *)p->store.c + first * p->store.c_row * c_nbytes;
+    if (p->a_s8 != NULL) p->a_s8 += first * p->a_s8_row;
+    p->a_packed = own->a_packed, p->a_sums = own->a_sums;
+    for (int64_t chunk = 0; chunk < gemm_n_chunks(p); chunk++) gemm_pack_a(p, chunk, 0, m);
+    gemm_run_blocks(p, 0, m, 0, p->n, &s->scratch[slot]);
+}
+
+static void own_a_item(void *arg, int64_t item, int32_t slot)
+{
+    const split_job *job = arg;
+    const gemm_split *s = job->split;
+    const int64_t first = item / s->n_row_blocks * s->products_per_item;
+    for (int64_t i = first; i < gemm_min(first + s->products_per_item, s->n_products); i++) {
+        gemm_product p = *job->p;
+        job->describe(job->batch, i, &p);
+        own_a_rows(job, &p, item % s->n_row_blocks, slot);
+    }
+}
+
+enum { PACK_ROWS = 64 };
+
+static void pack_a_item(void *arg, int64_t item, int32_t slot)
+{
+    (void)slot;
+    const split_job *job = arg;
+    const int64_t blocks = gemm_ceil_div(job->p->m, PACK_ROWS), i = item % blocks * PACK_ROWS;
+    gemm_pack_a(job->p, item / blocks, i, gemm_min(PACK_ROWS, job->p->m - i));
+}
+
+void gemm_run_split(const gemm_split *s, const gemm_product *p, gemm_describe describe, const void *batch)
+{
+    tsr_threads *threads = s->cpu->threads;
+    split_job job = {s, p, describe, batch};
+    const int64_t groups = gemm_ceil_div(s->n_products, s->products_per_item);
+    const int64_t blocks = s->n_row_blocks * s->n_column_blocks;
+    if (s->a_mode == GEMM_A_PACKED_BY_ITEM) {
+        tsr_threads_run(threads, groups * s->n_row_blocks, own_a_item, &job);
+    } else if (s->a_mode == GEMM_A_IN_PLACE) {
+        tsr_threads_run(threads, groups * blocks, batch_item, &job);
+    } else {
+        for (int64_t i = 0; i < s->n_products; i++) {
+            gemm_product one = *p;
+            describe(batch, i, &one);
+            job.p = &one;
+            const int64_t row_items = gemm_ceil_div(one.m, PACK_ROWS);
+            tsr_threads_run(threads, row_items * gemm_n_chunks(&one), pack_a_item, &job);
+            tsr_threads_run(threads, blocks, block_item, &job);
+        }
+    }
+}
