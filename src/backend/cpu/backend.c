@@ -18,8 +18,20 @@ static void pick_kernels(tsr_cpu *cpu)
     cpu->attention_score_f32 = tsr_attention_score_f32_pick(cpu->isa);
     cpu->elementwise_f32 = tsr_elementwise_f32_pick(cpu->isa);
     cpu->row_f32 = tsr_row_f32_pick(cpu->isa);
-    snprintf(cpu->kernels, sizeof cpu->kernels, "%s\n%s\n%s\n%s", cpu->gemm_f32->name,
-             cpu->attention_score_f32->name, cpu->elementwise_f32->name, cpu->row_f32->name);
+    const char *const names[] = {
+        cpu->gemm_f32->name,
+        cpu->gemm_bf16 != NULL ? cpu->gemm_bf16->name : "gemm_bf16 widened to f32",
+        cpu->gemm_s8->name,
+        cpu->gemm_s4->name,
+        cpu->gemm_store->name,
+        cpu->attention_score_f32->name,
+        cpu->elementwise_f32->name,
+        cpu->row_f32->name,
+    };
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        used += (size_t)snprintf(cpu->kernels + used, sizeof cpu->kernels - used, "%s%s", i > 0 ? "\n" : "",
+                                 names[i]);
 }
 
 static void close_cpu(void *state)
@@ -64,6 +76,11 @@ const tsr_backend tsr_backend_cpu = {
     .synchronise = tsr_host_synchronise,
     .gemm = cpu_gemm,
     .gemm_workspace = cpu_gemm_workspace,
+    .weight_nbytes = cpu_weight_nbytes,
+    .weight_pack = cpu_weight_pack,
+    .weight_pack_workspace = cpu_weight_pack_workspace,
+    .linear = cpu_linear,
+    .linear_workspace = cpu_linear_workspace,
     .attention_fwd = cpu_attention_fwd,
     .attention_fwd_workspace = cpu_attention_fwd_workspace,
     .attention_bwd = cpu_attention_bwd,

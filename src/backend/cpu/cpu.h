@@ -32,5 +32,6 @@ typedef struct tsr_cpu {
     size_t cpu_##op##_workspace(const void *state, const tsr_##op##_args *args);
 TSR_OPERATORS(X)
 #undef X
+size_t cpu_weight_nbytes(const void *state, const tsr_weight_layout *layout);
 
 #endif

@@ -76,8 +76,6 @@ static void describe(const void *batch, int64_t i, gemm_product *p)
     p->b = matrix_at(&g->b, b, h, g->num_heads);
     const gemm_operand c = matrix_at(&g->c, b, h, g->num_heads);
     p->store.c = (void *)c.data, p->store.c_row = c.row, p->store.c_col = c.col;
-    if (p->type == GEMM_S8)
-        p->a_s8 = (const int8_t *)p->a.data, p->a_s8_row = p->a.row, p->a_s8_col = p->a.col;
 }
 
 /* B's rows as panels where they lie: f32, contiguous, and few enough lines that they stay in the first cache;
@@ -95,6 +93,7 @@ static gemm_product product_of(const tsr_cpu *cpu, const tsr_gemm_args *g)
 {
     gemm_product p = {.m = g->m,
                       .n = g->n,
+                      .c_columns = g->n,
                       .k = g->k,
                       .alpha = g->alpha,
                       .beta = g->beta,

@@ -39,7 +39,9 @@ typedef struct gemm_product {
     gemm_type type;
     const tsr_gemm_kernel *kernel;
     const tsr_gemm_store_kernel *store_kernel;
-    int64_t m, n, k; /* n: columns of sums; C has half as many where it is gated */
+    const tsr_row_f32_kernel *row_kernel;
+    int64_t m, n, k;
+    int64_t c_columns; /* n, but half of the panels' columns where C is gated */
     gemm_operand a, b;
 
     /*
@@ -48,8 +50,8 @@ typedef struct gemm_product {
      */
     uint32_t *a_packed;
     int32_t *a_sums;    /* s8: [chunk][m]; s4: [chunk][m][groups of a chunk] */
-    const int8_t *a_s8; /* s8, s4: what is packed, [m][a_s8_row]: A itself, or its quantised rows */
-    int64_t a_s8_row, a_s8_col;
+    int8_t *a_quantised;  /* s8, s4 where A is of floats: its rows [m][k] as integers ...  */
+    float *a_scales;      /* ... and what 1 of each row stands for                         */
 
     const char *b_packed; /* all panels, each over all of k; NULL: b is packed as it is needed */
     int64_t b_panel_nbytes;
@@ -71,10 +73,10 @@ int64_t gemm_panel_nbytes(const gemm_product *p, int64_t k);
 
 /* True if the micro-kernel can read A where it lies. */
 bool gemm_a_in_place(const gemm_product *p);
-/* Takes memory for a_packed and a_sums. */
+/* Takes memory for a_packed, a_sums and the quantised rows. */
 void gemm_take_a(gemm_product *p, tsr_arena *memory);
-/* Packs rows [i, i + m) of one chunk of A; the rows of a block may be packed by different threads. */
-void gemm_pack_a(const gemm_product *p, int64_t chunk, int64_t i, int64_t m);
+/* Packs rows [i, i + m) of A, quantised first where they are floats that meet integers. */
+void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m);
 
 /* What one thread needs beside it: panels for a chunk, and sums. */
 typedef struct gemm_scratch {
@@ -85,9 +87,11 @@ typedef struct gemm_scratch {
 /* For blocks of `rows` rows at most. */
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory);
 
-/* Rows [i, i + m), columns [j, j + n) of sums, all of k, block by block; j is a multiple of the kernel's nr.
+/*
+ * Rows [i, i + m), columns [j, j + n) of sums, all of k, block by block; j is a multiple of the kernel's nr.
+ * next_j: where this thread probably goes on, p->n if not in this product.
  */
-void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n,
+void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, int64_t next_j,
                      const gemm_scratch *scratch);
 
 static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }

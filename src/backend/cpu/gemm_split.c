@@ -103,12 +103,19 @@ static int64_t part_of(int64_t units, int64_t i, int64_t n, int64_t *first)
 
 static void block_of(const gemm_split *s, const gemm_product *p, int64_t rows, int64_t columns, int32_t slot)
 {
-    const int64_t nr = p->kernel->nr;
-    int64_t i, j;
+    const int64_t nr = p->kernel->nr, n_threads = tsr_threads_count(s->cpu->threads);
+    int64_t i, j, next = p->n;
     const int64_t m = part_of(p->m, rows, s->n_row_blocks, &i);
     const int64_t panels = part_of(panels_of(p), columns, s->n_column_blocks, &j);
+    /* Items are claimed in order, and take the threads equally long. */
+    const int64_t next_columns = columns + n_threads;
+    if (next_columns < s->n_column_blocks)
+        part_of(panels_of(p), next_columns, s->n_column_blocks, &next), next *= nr;
+    else if (rows + 1 < s->n_row_blocks)
+        part_of(panels_of(p), next_columns % s->n_column_blocks, s->n_column_blocks, &next), next *= nr;
     j *= nr;
-    if (m > 0 && panels > 0) gemm_run_blocks(p, i, m, j, gemm_min(panels * nr, p->n - j), &s->scratch[slot]);
+    if (m > 0 && panels > 0)
+        gemm_run_blocks(p, i, m, j, gemm_min(panels * nr, p->n - j), next, &s->scratch[slot]);
 }
 
 static void block_item(void *arg, int64_t item, int32_t slot)
@@ -133,7 +140,7 @@ static void batch_item(void *arg, int64_t item, int32_t slot)
     const int64_t first = item * s->products_per_item;
     for (int64_t i = first; i < gemm_min(first + s->products_per_item, s->n_products); i++) {
         job->describe(job->batch, i, &p);
-        gemm_run_blocks(&p, 0, p.m, 0, p.n, &s->scratch[slot]);
+        gemm_run_blocks(&p, 0, p.m, 0, p.n, p.n, &s->scratch[slot]);
     }
 }
 
@@ -149,10 +156,9 @@ static void own_a_rows(const split_job *job, gemm_product *p, int64_t row_block,
     p->m = m;
     p->a.data += first * p->a.row * a_nbytes;
     p->store.c = (char *)p->store.c + first * p->store.c_row * c_nbytes;
-    if (p->a_s8 != NULL) p->a_s8 += first * p->a_s8_row;
     p->a_packed = own->a_packed, p->a_sums = own->a_sums;
-    for (int64_t chunk = 0; chunk < gemm_n_chunks(p); chunk++) gemm_pack_a(p, chunk, 0, m);
-    gemm_run_blocks(p, 0, m, 0, p->n, &s->scratch[slot]);
+    gemm_pack_a(p, 0, m);
+    gemm_run_blocks(p, 0, m, 0, p->n, p->n, &s->scratch[slot]);
 }
 
 static void own_a_item(void *arg, int64_t item, int32_t slot)
@@ -167,14 +173,19 @@ static void own_a_item(void *arg, int64_t item, int32_t slot)
     }
 }
 
-enum { PACK_ROWS = 64 };
+/* Rows that an item packs. */
+static int64_t rows_to_pack(const gemm_product *p)
+{
+    enum { ELEMENTS = 1 << 15 };
+    return gemm_max(1, ELEMENTS / gemm_max(1, p->k));
+}
 
 static void pack_a_item(void *arg, int64_t item, int32_t slot)
 {
     (void)slot;
     const split_job *job = arg;
-    const int64_t blocks = gemm_ceil_div(job->p->m, PACK_ROWS), i = item % blocks * PACK_ROWS;
-    gemm_pack_a(job->p, item / blocks, i, gemm_min(PACK_ROWS, job->p->m - i));
+    const int64_t rows = rows_to_pack(job->p), i = item * rows;
+    gemm_pack_a(job->p, i, gemm_min(rows, job->p->m - i));
 }
 
 void gemm_run_split(const gemm_split *s, const gemm_product *p, gemm_describe describe, const void *batch)
@@ -192,8 +203,7 @@ void gemm_run_split(const gemm_split *s, const gemm_product *p, gemm_describe de
             gemm_product one = *p;
             describe(batch, i, &one);
             job.p = &one;
-            const int64_t row_items = gemm_ceil_div(one.m, PACK_ROWS);
-            tsr_threads_run(threads, row_items * gemm_n_chunks(&one), pack_a_item, &job);
+            tsr_threads_run(threads, gemm_ceil_div(one.m, rows_to_pack(&one)), pack_a_item, &job);
             tsr_threads_run(threads, blocks, block_item, &job);
         }
     }

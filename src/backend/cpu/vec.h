@@ -340,6 +340,18 @@ TSR_INLINE void vf32_store_as_n(void *p, tsr_dtype dtype, int64_t i, vf32 v, int
     memcpy((uint16_t *)p + i, t, (size_t)n * sizeof *t);
 }
 
+/* The lowest bytes of the lanes: values of -128 .. 127 as s8. */
+TSR_INLINE void s8_from_vi32(int8_t *p, vi32 v)
+{
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v));
+#else
+    int32_t t[VL];
+    memcpy(t, &v, sizeof t);
+    UNROLL for (int i = 0; i < VL; i++) p[i] = (int8_t)t[i];
+#endif
+}
+
 /*
  * v, rounded as it stands. Of two products that are added, the compiler rounds one and contracts the other,
  * and may choose otherwise in the next copy of a loop; this says which one is rounded.

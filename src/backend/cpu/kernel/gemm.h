@@ -37,6 +37,7 @@
 #ifndef TSR_KERNEL_GEMM_H
 #define TSR_KERNEL_GEMM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "backend/cpu/isa.h"
@@ -76,17 +77,30 @@ typedef struct tsr_gemm_kernel {
                    int64_t n);
 
     /*
+     * s4: one panel of tsr_gemm_s4_panel_nbytes from n <= nr columns of k values, column j's p-th at
+     * q[j * q_row + p]: 0 .. 15 where there are zeros (points, 0 .. 15 too), else -8 .. 7. Its scale and zero
+     * in group g: scales[j * scale_row + g], zeros[j * zero_row + g].
+     */
+    void (*pack_s4)(void *panel, const int8_t *q, int64_t q_row, int64_t k, int64_t n, const float *scales,
+                    int64_t scale_row, const int8_t *zeros, int64_t zero_row, int64_t group);
+
+    /*
      * f32: copies x[k, w] into rows of `width` f32: dst[p * width + j], zeros for j in [w, width). A panel of
      * B, or a tile of A read with a_row = 1, a_k = width, or rows of A.
      */
     void (*pack)(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
                  int64_t w_stride, int64_t k, int64_t w);
 
+    /* f32: a panel of 16 bits from bf16 (pairs, as the family bf16 has them) or f16 (rows of halves). */
+    void (*pack_16)(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride,
+                    int64_t k, int64_t n);
+
     /*
      * bf16, s8, s4: m rows of A, each into ld words, zeros from k to the next multiple of k_align words.
      * a_words words of dst for each word of s8 quads along k (2 where the instruction wants 16-bit operands).
      * s8 and s4, whose source is s8: also the sums of each `sum_every` elements of a row (the last may be
-     * shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row.
+     * shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row. s4: sum_every is the group, and zeros go
+     * on to the end of the last one.
      */
     int32_t a_words;
     void (*pack_a)(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
@@ -97,10 +111,10 @@ typedef struct tsr_gemm_kernel {
     void (*leave)(const void *saved_64_bytes);
 } tsr_gemm_kernel;
 
-/* Bytes of one s4 panel over k elements, a multiple of group. */
-static inline int64_t tsr_gemm_s4_panel_nbytes(int64_t nr, int64_t k, int64_t group, int has_zeros)
+/* s4: a panel of whole groups. */
+static inline int64_t tsr_gemm_s4_panel_nbytes(int64_t nr, int64_t k, int64_t group, bool has_zeros)
 {
-    return k / group * nr * (group / 2 + 4 + (has_zeros ? 1 : 0));
+    return (k + group - 1) / group * nr * (4 + (has_zeros ? 1 : 0) + group / 2);
 }
 
 /* Best first; each ends with NULL. bf16 is empty where no set has its instructions: f32 serves. */

@@ -16,6 +16,7 @@
  */
 #include "backend/cpu/kernel/gemm.h"
 
+#include "backend/cpu/kernel/pack_bf16.h"
 #include "backend/cpu/vec.h"
 
 enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES, AHEAD_NBYTES = 4096, LINE_NBYTES = 64 };
@@ -267,6 +268,46 @@ static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride
     pack(panel, NR, x, dtype, k_stride, n_stride, k, n);
 }
 
+/* Two rows of halves from the pairs that a panel of bf16 would have there; the second if k has it. */
+TSR_INLINE void store_halves(uint16_t *rows, vu32 pairs, int64_t steps)
+{
+    u16_from_vu32(rows, pairs & 0xffff);
+    if (steps > 1) u16_from_vu32(rows + NR, pairs >> 16);
+}
+
+static void pack_halves(uint16_t *panel, const uint16_t *x, int64_t k_stride, int64_t n_stride, int64_t k,
+                        int64_t n)
+{
+    if (k_stride != 1 && n_stride != 1) {
+        for (int64_t p = 0; p < k; p++, panel += NR)
+            for (int64_t j = 0; j < NR; j++) panel[j] = j < n ? x[p * k_stride + j * n_stride] : 0;
+        return;
+    }
+    for (int64_t j = 0; j < NR; j += VL)
+        for (int64_t p = 0; p < k; p += k_stride == 1 ? 2 * VL : 2) {
+            uint16_t *to = panel + p * NR + j;
+            if (k_stride != 1) {
+                store_halves(to, pairs_across(x + p * k_stride + j, k_stride, k - p, n - j), k - p);
+                continue;
+            }
+            vu32 block[VL];
+            UNROLL for (int i = 0; i < VL; i++)
+                block[i] = j + i < n ? pairs_along(x + (j + i) * n_stride + p, k - p) : vu32_splat(0);
+            turn(block);
+            for (int64_t i = 0; i < VL && p + 2 * i < k; i++)
+                store_halves(to + 2 * i * NR, block[i], k - p - 2 * i);
+        }
+}
+
+static void pack_16(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride,
+                    int64_t k, int64_t n)
+{
+    if (dtype == TSR_BF16)
+        pack_bf16_panel(panel, NR, 1, x, k_stride, n_stride, k, n);
+    else
+        pack_halves(panel, x, k_stride, n_stride, k, n);
+}
+
 const tsr_gemm_kernel TSR_NAME(tsr_gemm_f32) = {
     .name = "gemm_f32_" TSR_SET_NAME "_" TILE_NAME,
     .isa = TSR_ISA_HERE,
@@ -278,4 +319,5 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_f32) = {
     .run = run,
     .pack_b = pack_b,
     .pack = pack,
+    .pack_16 = pack_16,
 };

@@ -59,10 +59,9 @@ TSR_INLINE void store_s8(const tsr_gemm_store_args *a, int64_t at, vf32 v, int64
     v *= a->inverse_step;
     const vf32 clamped = vf32_min(vf32_splat(127), vf32_max(vf32_splat(-128), v)) + VF32_ROUND;
     const vi32 whole = ((vi32)clamped - (vi32)vf32_splat(VF32_ROUND)) & (vi32)(v == v);
-    int32_t t[VL];
-    memcpy(t, &whole, sizeof t);
-    int8_t *c = (int8_t *)a->c + at;
-    for (int64_t i = 0; i < n && i < VL; i++) c[i] = (int8_t)t[i];
+    int8_t t[VL];
+    s8_from_vi32(t, whole);
+    memcpy((int8_t *)a->c + at, t, (size_t)(n < VL ? n : VL));
 }
 
 /* Columns j.. of row i, n of them, VL at most; C's columns contiguous. */

@@ -9,6 +9,8 @@
  */
 #include "backend/cpu/kernel/row_f32.h"
 
+#include <float.h>
+
 #include "backend/cpu/vec.h"
 #include "backend/cpu/vec_math.h"
 
@@ -225,6 +227,49 @@ static void rope_interleaved(int64_t n, const float *x, const float *cos, const 
     }
 }
 
+TSR_INLINE vf32 load_up_to(const void *x, tsr_dtype dtype, int64_t i, int64_t n)
+{
+    return n >= VL ? vf32_load_as(x, dtype, i) : vf32_load_as_n(x, dtype, i, n);
+}
+
+/* max |x|, NaN where an element is NaN or infinite. */
+TSR_INLINE float largest_as(int64_t n, const void *x, tsr_dtype dtype)
+{
+    vf32 most = vf32_splat(0), not_finite = vf32_splat(0);
+    for (int64_t i = 0; i < n; i += VL) {
+        const vf32 v = load_up_to(x, dtype, i, n - i);
+        most = vf32_max(most, vf32_abs(v));
+        not_finite += v - v;
+    }
+    return vf32_max_lane(most) + vf32_sum(not_finite);
+}
+
+TSR_INLINE float quantise_as(int64_t n, const void *x, tsr_dtype dtype, int8_t *q)
+{
+    const float largest = largest_as(n, x, dtype), factor = 127 / largest;
+    if (!(factor <= FLT_MAX)) {
+        if (n > 0) memset(q, 0, (size_t)n);
+        return largest != largest ? largest : 0;
+    }
+    for (int64_t i = 0; i < n; i += VL) {
+        const vf32 scaled = vf32_rounded(load_up_to(x, dtype, i, n - i) * factor) + VF32_ROUND;
+        const vi32 whole = (vi32)scaled - (vi32)vf32_splat(VF32_ROUND);
+        int8_t t[VL];
+        s8_from_vi32(t, whole);
+        memcpy(q + i, t, (size_t)(n - i < VL ? n - i : VL));
+    }
+    return largest / 127;
+}
+
+static float quantise(int64_t n, const void *x, tsr_dtype dtype, int8_t *q)
+{
+    switch (dtype) {
+    case TSR_F32: return quantise_as(n, x, TSR_F32, q);
+    case TSR_BF16: return quantise_as(n, x, TSR_BF16, q);
+    default: return quantise_as(n, x, TSR_F16, q);
+    }
+}
+
 const tsr_row_f32_kernel TSR_NAME(tsr_row_f32) = {
     .name = "row_f32_" TSR_SET_NAME,
     .isa = TSR_ISA_HERE,
@@ -242,4 +287,5 @@ const tsr_row_f32_kernel TSR_NAME(tsr_row_f32) = {
     .norm_dweight = norm_dweight,
     .rope = rope,
     .rope_interleaved = rope_interleaved,
+    .quantise = quantise,
 };

@@ -1,5 +1,6 @@
 /*
- * backend/cpu/kernel/row_f32.h - the family of kernels that work along a row: sums, softmax, norms, RoPE
+ * backend/cpu/kernel/row_f32.h - the family of kernels that work along a row: sums, softmax, norms, RoPE,
+ * quantisation
  *
  * All take n contiguous f32, a row or a piece of one (the caller adds up pieces of a constant length). Sums
  * run in lanes that are folded in a fixed order: a result depends on the numbers and n alone. An output may
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #include "backend/cpu/isa.h"
+#include "tessera/tensor.h"
 
 /* What a norm has found out about a row: x' = (x - mean) * rstd + offset. */
 typedef struct tsr_norm_row {
@@ -52,6 +54,9 @@ typedef struct tsr_row_f32_kernel {
     /* the same for neighbours: x and y hold n pairs */
     void (*rope_interleaved)(int64_t n, const float *x, const float *cos, const float *sin, int inverse,
                              float *y);
+
+    /* A row of x (f32, bf16 or f16) as integers: tsr_quantise_row of weight_values.h, bit for bit. */
+    float (*quantise)(int64_t n, const void *x, tsr_dtype dtype, int8_t *q);
 } tsr_row_f32_kernel;
 
 /* Best first; ends with NULL. */
