@@ -17,7 +17,7 @@ static bool is_float(tsr_dtype dtype)
     return dtype == TSR_F32 || dtype == TSR_F64 || dtype == TSR_BF16 || dtype == TSR_F16;
 }
 
-static bool is_integer(tsr_dtype dtype) { return dtype == TSR_I32 || dtype == TSR_I64; }
+static bool is_integer(tsr_dtype dtype) { return dtype == TSR_S8 || dtype == TSR_I32 || dtype == TSR_I64; }
 
 /* NumPy's names, which is what the user of these files sees. */
 static const char *numpy_name(tsr_dtype dtype)
@@ -47,19 +47,28 @@ static tsr_status check_dtype(const arrays *a, const char *flag, const char *pat
     }
     if ((is_integer(wanted) && is_integer(has)) || has == wanted) return TSR_OK;
     const char *must = is_float(wanted)     ? "float16, float32 or float64"
-                       : is_integer(wanted) ? "int32 or int64"
+                       : is_integer(wanted) ? "int8, int32 or int64"
                                             : numpy_name(wanted);
     return tsr_fail(TSR_ERR_DTYPE, "%s: %s holds %s, must hold %s", flag, tsr_printable(path).text,
                     numpy_name(has), must);
 }
 
-static tsr_status check_fits_i32(const char *flag, const tsr_tensor *t)
+/* Integers that become narrower: the first that does not fit is named by its place in the array. */
+static tsr_status check_fits(const char *flag, const char *path, const tsr_tensor *t, tsr_dtype dtype)
 {
-    const int64_t *value = t->data, n = tsr_tensor_numel(t);
-    for (int64_t i = 0; i < n; i++)
-        if (value[i] < INT32_MIN || value[i] > INT32_MAX)
-            return tsr_fail(TSR_ERR_INDEX, "%s: element %lld is %lld, which no length can be", flag,
-                            (long long)i, (long long)value[i]);
+    if (!is_integer(dtype) || tsr_dtype_nbytes(t->dtype) <= tsr_dtype_nbytes(dtype)) return TSR_OK;
+    const int64_t low = dtype == TSR_S8 ? INT8_MIN : INT32_MIN, high = dtype == TSR_S8 ? INT8_MAX : INT32_MAX;
+    tsr_tensor at = {.rank = t->rank}; /* its shape is an index */
+    for (int64_t i = 0, n = tsr_tensor_numel(t); i < n; i++) {
+        const int64_t offset = tsr_tensor_offset(t, at.shape);
+        const int64_t value = t->dtype == TSR_I32 ? ((const int32_t *)t->data)[offset]
+                                                  : ((const int64_t *)t->data)[offset];
+        if (value < low || value > high)
+            return tsr_fail(TSR_ERR_ARGUMENT, "%s: %s%s is %lld, must be %lld to %lld", flag,
+                            tsr_printable(path).text, tsr_shape_of(&at).text, (long long)value,
+                            (long long)low, (long long)high);
+        for (int32_t d = t->rank - 1; d >= 0 && ++at.shape[d] == t->shape[d]; d--) at.shape[d] = 0;
+    }
     return TSR_OK;
 }
 
@@ -93,8 +102,7 @@ tsr_status arrays_load(arrays *a, const char *flag, const char *path, tsr_dtype 
     tsr_status status = tsr_npy_read(path, &npy);
     if (status != TSR_OK) return tsr_fail_within(status, "%s", flag);
     status = check_dtype(a, flag, path, npy.tensor.dtype, dtype);
-    if (status == TSR_OK && dtype == TSR_I32 && npy.tensor.dtype == TSR_I64)
-        status = check_fits_i32(flag, &npy.tensor);
+    if (status == TSR_OK) status = check_fits(flag, path, &npy.tensor, dtype);
     if (status == TSR_OK) {
         status = put(a, npy.tensor, dtype, out);
         if (status != TSR_OK) tsr_fail_within(status, "%s", flag);
@@ -135,9 +143,9 @@ tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t)
     tsr_tensor host = *t;
     tsr_tensor rows = *t;
     host.device = rows.device = TSR_DEVICE_CPU;
-    rows.dtype = TSR_F32;
+    rows.dtype = is_integer(t->dtype) ? TSR_I32 : TSR_F32;
     host.data = malloc((size_t)n * tsr_dtype_nbytes(t->dtype) + 1);
-    rows.data = malloc((size_t)n * sizeof(float) + 1);
+    rows.data = malloc((size_t)n * tsr_dtype_nbytes(rows.dtype) + 1);
     tsr_status status = TSR_OK;
     if (host.data == NULL || rows.data == NULL)
         status = tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", tsr_printable(path).text);
@@ -145,7 +153,7 @@ tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t)
         status = tsr_download(a->ctx, host.data, t->data, (size_t)n * tsr_dtype_nbytes(t->dtype));
     if (status == TSR_OK) {
         for (int64_t i = 0; i < n; i++)
-            ((float *)rows.data)[i] = (float)tsr_load_f64(host.data, host.dtype, i);
+            tsr_store_f64(rows.data, rows.dtype, i, tsr_load_f64(host.data, host.dtype, i));
         status = tsr_npy_write(path, &rows);
     }
     if (status == TSR_OK) {

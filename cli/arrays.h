@@ -19,7 +19,7 @@ typedef struct arrays {
 } arrays;
 
 /* Loads `path`, the value of option `flag`, as `dtype`: float files to a float type (float64 narrowed with
- * a note), integer files to i32 or i64 where every value fits, bool to bool. */
+ * a note), integer files to s8, i32 or i64 where every value fits, bool to bool. */
 tsr_status arrays_load(arrays *a, const char *flag, const char *path, tsr_dtype dtype, tsr_tensor *out);
 
 /* Makes a copy with the elements in row-major order where they are not. */
@@ -28,7 +28,7 @@ tsr_status arrays_to_rows(arrays *a, tsr_tensor *t);
 /* A row-major tensor, not cleared. */
 tsr_status arrays_new(arrays *a, tsr_dtype dtype, int32_t rank, const int64_t *shape, tsr_tensor *out);
 
-/* Writes a row-major float tensor as float32. */
+/* Writes a row-major tensor: floats as float32, integers as int32. */
 tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t);
 
 /* What was written, how long the operator took and on what: text or one JSON object on stdout. */

@@ -21,8 +21,8 @@ typedef struct gemm_flags {
     int dtype, activation;
 } gemm_flags;
 
-static const char *const dtype_names[] = {"f32", "bf16", "f16", NULL};
-static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
+static const char *const dtype_names[] = {"f32", "bf16", "f16", "s8", NULL};
+static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16, TSR_S8};
 static const char *const activation_names[] = {"none", "relu", "gelu", "gelu_tanh", "silu", NULL};
 static const tsr_activation activations[] = {TSR_ACTIVATION_NONE, TSR_ACTIVATION_RELU, TSR_ACTIVATION_GELU,
                                              TSR_ACTIVATION_GELU_TANH, TSR_ACTIVATION_SILU};
@@ -32,13 +32,13 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
     const option options[] = {
         required_option("--a", "FILE", &f->a, "left operand [..., m, k]"),
         required_option("--b", "FILE", &f->b, "right operand [..., k, n]"),
-        required_option("--out", "FILE", &f->out, "result [..., m, n], float32"),
+        required_option("--out", "FILE", &f->out, "result [..., m, n], float32 (of s8: int32)"),
         flag_option("--b-transposed", &f->b_transposed, "B is stored as [..., n, k]"),
         real_option("--alpha", "X", &f->alpha, -1e38, 1e38, "factor of the product (default 1)"),
         noting(real_option("--beta", "X", &f->beta, -1e38, 1e38, "factor of --c"), &f->has_beta),
         text_option("--c", "FILE", &f->c, "added after --beta, shaped as the result"),
         choice_option("--dtype", "TYPE", &f->dtype, dtype_names,
-                      "round operands to f32 (default), bf16 or f16 first"),
+                      "round operands to f32 (default), bf16 or f16 first; s8: they are integers"),
         text_option("--bias", "FILE", &f->bias, "[n], added to each row"),
         choice_option("--activation", "NAME", &f->activation, activation_names,
                       "none, relu, gelu, gelu_tanh or silu, last of all"),
@@ -63,6 +63,10 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
         return usage_error("gemm", "--beta: needs --c, the matrix that it multiplies");
     if (f->c != NULL && !f->has_beta)
         return usage_error("gemm", "--c: needs --beta, the factor that it is added with");
+    if (dtypes[f->dtype] == TSR_S8 && f->bias != NULL)
+        return usage_error("gemm", "--bias: does not go with --dtype s8, whose result is integers");
+    if (dtypes[f->dtype] == TSR_S8 && f->activation != 0)
+        return usage_error("gemm", "--activation: does not go with --dtype s8, whose result is integers");
     return OPTIONS_READ;
 }
 
@@ -129,7 +133,8 @@ static tsr_status make_problem(arrays *files, const gemm_flags *f, const tsr_ten
     int64_t shape[TSR_MAX_RANK] = {0, 0, p->m, p->n};
     TSR_TRY(broadcast_batch(p, shape));
     tsr_tensor c;
-    TSR_TRY(arrays_new(files, TSR_F32, p->rank, shape + TSR_MAX_RANK - p->rank, &c));
+    TSR_TRY(arrays_new(files, a->dtype == TSR_S8 ? TSR_I32 : TSR_F32, p->rank, shape + TSR_MAX_RANK - p->rank,
+                       &c));
     p->c = widen(&c);
     return TSR_OK;
 }
@@ -138,7 +143,7 @@ static tsr_status make_problem(arrays *files, const gemm_flags *f, const tsr_ten
 static tsr_status load_c(arrays *files, const gemm_flags *f, const problem *p)
 {
     tsr_tensor c0;
-    TSR_TRY(arrays_load(files, "--c", f->c, TSR_F32, &c0));
+    TSR_TRY(arrays_load(files, "--c", f->c, p->c.dtype, &c0));
     const tsr_tensor c = narrow(&p->c, p->rank);
     if (!tsr_tensor_same_shape(&c0, &c))
         return tsr_fail(TSR_ERR_SHAPE, "--c is %s, must be %s as the result", tsr_shape_of(&c0).text,
@@ -155,7 +160,7 @@ static tsr_status run_strided(tsr_context *ctx, const gemm_flags *f, const probl
 {
     const tsr_gemm_strided g = {
         .dtype = p->a.dtype,
-        .c_dtype = TSR_F32,
+        .c_dtype = p->c.dtype,
         .m = p->m,
         .n = p->n,
         .k = p->k,
@@ -190,7 +195,7 @@ static tsr_status run_pointers(tsr_context *ctx, const gemm_flags *f, const prob
     point(&p->c, pointers + 2 * count);
     const tsr_gemm_pointers g = {
         .dtype = p->a.dtype,
-        .c_dtype = TSR_F32,
+        .c_dtype = p->c.dtype,
         .m = p->m,
         .n = p->n,
         .k = p->k,

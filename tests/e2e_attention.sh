@@ -62,8 +62,8 @@ says 'usage: tessera attention --q FILE --k FILE --v FILE --out FILE [options]'
 rm -f ./*.npy
 all="tessera attention $qkv --out never.npy"
 fails 1 '--mask: ' $all --mask $f/bias.npy
-fails 1 'holds float32, must hold int32 or int64' $all --seqlens-k $f/q.npy
-fails 1 'which no length can be' $all --seqlens-k $f/huge_lengths.npy
+fails 1 'holds float32, must hold int8, int32 or int64' $all --seqlens-k $f/q.npy
+fails 1 'must be -2147483648 to 2147483647' $all --seqlens-k $f/huge_lengths.npy
 fails 1 '--q has 3 dimensions, must have 4' tessera attention --q $f/packed_q.npy --k $f/k.npy --v $f/v.npy --out never.npy
 fails 1 '--q has 4 dimensions, must have 3' $all --cu-seqlens-q $f/cu_q.npy --cu-seqlens-k $f/cu_k.npy
 fails 1 'dout' $all --dout $f/q.npy --dq dq.npy

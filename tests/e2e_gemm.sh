@@ -40,6 +40,23 @@ for backend in cpu reference; do
         close out.npy $f/want_$dtype.npy 1e-6
     done
 
+    # Integers: exact up to the ends of their range, which f32 sums would not be.
+    for entry in '' --pointers; do
+        s8="$gemm $entry --dtype s8"
+        for a in s8_a s8_a_int64; do
+            ok $s8 --a $f/$a.npy --b $f/s8_b.npy
+            close out.npy $f/s8_want.npy
+        done
+        ok $s8 --a $f/s8_a.npy --b $f/s8_b_transposed.npy --b-transposed
+        close out.npy $f/s8_want.npy
+        ok $s8 --a $f/s8_a4.npy --b $f/s8_b4.npy
+        close out.npy $f/s8_want4.npy
+        ok $s8 --a $f/s8_a.npy --b $f/s8_b.npy --alpha 3 --beta -2 --c $f/s8_c.npy
+        close out.npy $f/s8_want_affine.npy
+    done
+    fails 1 's8_wide.npy[2, 3] is 128, must be -128 to 127' $s8 --a $f/s8_wide.npy --b $f/s8_b.npy
+    fails 1 '--b: fixtures/cli/gemm/b.npy holds float32, must hold int8, int32 or int64' $s8 --a $f/s8_a.npy --b $f/b.npy
+
     # What the operator refuses.
     fails 1 'the inner extents disagree: --a is [5, 7], --b [9, 7]' $gemm --a $f/a.npy --b $f/b_transposed.npy
     fails 1 '--b has 1 dimensions, must have 2 to 4' $gemm --a $f/a.npy --b $f/vector.npy
@@ -64,6 +81,8 @@ says 'a_float64.npy is float64, narrowed to float32' stderr
 ok tessera gemm --a $f/a.npy --b $f/b.npy --out out.npy --json --threads 1
 says '"outputs":[{"path":"out.npy","dtype":"float32","shape":[5,9]}]'
 says '"backend":"cpu","threads":1}'
+ok tessera gemm --a $f/s8_a.npy --b $f/s8_b.npy --dtype s8 --out out.npy --backend reference
+says 'out.npy: int32 [5, 9]'
 ok tessera gemm --a $f/a.npy --b $f/b.npy --out $'caf\xe9.npy' --json # a name that is not UTF-8
 says '"path":"caf?.npy"'
 close $'caf\xe9.npy' $f/want.npy
@@ -100,7 +119,9 @@ fails 2 "tessera gemm: --alpha: '1y' is not a number" tessera gemm $all --alpha 
 fails 2 '--alpha: nan is out of range' tessera gemm $all --alpha nan
 fails 2 '--beta: needs --c' tessera gemm $all --beta 1
 fails 2 '--c: needs --beta' tessera gemm $all --c $f/c.npy
-fails 2 "--dtype: 'f64' is unknown, must be f32, bf16 or f16" tessera gemm $all --dtype f64
+fails 2 "--dtype: 'f64' is unknown, must be f32, bf16, f16 or s8" tessera gemm $all --dtype f64
+fails 2 '--bias: does not go with --dtype s8' tessera gemm $all --dtype s8 --bias $f/bias.npy
+fails 2 '--activation: does not go with --dtype s8' tessera gemm $all --activation relu --dtype s8
 fails 2 "--activation: 'tanh' is unknown" tessera gemm $all --activation tanh
 fails 2 '--gamma: unknown option' tessera gemm $all --gamma 1
 fails 2 "'more': unexpected argument" tessera gemm $all more

@@ -77,6 +77,30 @@ def make_gemm():
     save("gemm/vector", bias)
     save("gemm/big_endian", a, ">f4")
 
+    # s8: the whole range, and sums that f32 could not hold.
+    rng = np.random.default_rng(2)
+
+    def integers(*shape):
+        return rng.integers(-128, 128, shape)
+
+    a, b, c = integers(5, 1101), integers(1101, 9), rng.integers(-(10**6), 10**6, (5, 9))
+    a[0], b[:, 0] = -128, -128
+    a[1], b[:, 1] = -127, 127
+    save("gemm/s8_a", a, np.int8)
+    save("gemm/s8_a_int64", np.asfortranarray(a), np.int64)
+    save("gemm/s8_b", b, np.int8)
+    save("gemm/s8_b_transposed", b.T.copy(), np.int8)
+    save("gemm/s8_c", c, np.int32)
+    save("gemm/s8_want", a @ b, np.int32)
+    save("gemm/s8_want_affine", 3 * (a @ b) - 2 * c, np.int32)
+    a4, b4 = integers(2, 1, 5, 7), integers(3, 7, 9)
+    save("gemm/s8_a4", a4, np.int8)
+    save("gemm/s8_b4", b4, np.int8)
+    save("gemm/s8_want4", a4 @ b4, np.int32)
+    wide = np.asfortranarray(a[:, :7])
+    wide[2, 3] = 128
+    save("gemm/s8_wide", wide, np.int32)
+
 
 # Attention, one score after the other.
 

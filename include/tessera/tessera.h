@@ -10,6 +10,7 @@
 #include "tessera/embedding.h"
 #include "tessera/gemm.h"
 #include "tessera/kv_cache.h"
+#include "tessera/linear.h"
 #include "tessera/nn.h"
 #include "tessera/norm.h"
 #include "tessera/optimizer.h"

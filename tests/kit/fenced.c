@@ -321,6 +321,11 @@ static tsr_status download(void *state, void *host_data, const void *device_data
 TSR_OPERATORS(X)
 #undef X
 
+static size_t weight_nbytes(const void *state, const tsr_weight_layout *layout)
+{
+    return (void)state, tsr_backend_reference.weight_nbytes(NULL, layout);
+}
+
 static int32_t n_threads(const void *state) { return (void)state, 1; }
 static const char *kernels(const void *state) { return (void)state, "the reference's, behind a fence"; }
 
@@ -336,6 +341,7 @@ const tsr_backend kit_backend_fenced = {.name = "fenced",
                                         .upload = upload,
                                         .download = download,
                                         .synchronise = synchronise,
+                                        .weight_nbytes = weight_nbytes,
 #define X(op) .op = queue_##op, .op##_workspace = need_##op,
                                         TSR_OPERATORS(X)
 #undef X

@@ -1,7 +1,8 @@
-/* tests/kit/operators_gemm.c - the entries of GEMM: tensors, strided batches, arrays of pointers */
+/* tests/kit/operators_gemm.c - the entries of GEMM: tensors, strided batches, arrays of pointers; linear */
 #include "kit/operators.h"
 #include "kit/tensor.h"
 #include "tessera/gemm.h"
+#include "tessera/linear.h"
 
 #define IN(name, ...) kit_add(c, KIT_IN, name, kit_normal(KIT_NEW(TSR_F32, kit_any_input(), __VA_ARGS__)))
 #define INOUT(name, ...)                                                                                     \
@@ -203,6 +204,32 @@ QUERY(gemm_pointers_bwd_workspace)
                        : with_pointers(ctx, t, true, NULL, out);
 }
 
+/* A packed weight is no tensor: check_linear and misuse_linear have it. */
+static void build_linear_plain_fwd(kit_call *c)
+{
+    IN("x", 5, 7);
+    IN("w", 9, 7);
+    IN("bias", 9)->optional = true;
+    IN("residual", 5, 9)->optional = true;
+    kit_add(c, KIT_OUT, "y", KIT_NEW(TSR_F32, kit_any_output(), 5, 9))->may_be = 1 << 3;
+}
+
+static tsr_linear_options linear_options(const tsr_tensor *const *t)
+{
+    return (tsr_linear_options){
+        .bias = t[2], .residual = t[3], .activation = TSR_ACTIVATION_GELU, .scale = alpha};
+}
+RUN(linear_plain_fwd)
+{
+    const tsr_linear_options o = linear_options(t);
+    return tsr_linear_plain_fwd(ctx, t[0], t[1], &o, t[4], ws);
+}
+QUERY(linear_plain_workspace)
+{
+    const tsr_linear_options o = linear_options(t);
+    return tsr_linear_plain_workspace(ctx, t[0], t[1], &o, t[4], out);
+}
+
 #define ENTRY(op, workspace)                                                                                 \
     {                                                                                                        \
         .name = #op, .build = build_##op, .run = op, .query = workspace                                      \
@@ -216,5 +243,6 @@ const kit_operator kit_gemm_operators[] = {
     ENTRY(gemm_strided_bwd, gemm_strided_bwd_workspace),
     ENTRY(gemm_pointers_fwd, gemm_pointers_workspace),
     ENTRY(gemm_pointers_bwd, gemm_pointers_bwd_workspace),
+    ENTRY(linear_plain_fwd, linear_plain_workspace),
     {0},
 };

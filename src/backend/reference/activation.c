@@ -14,7 +14,7 @@ static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 static double silu(double x) { return x * sigmoid(x); }
 static double silu_slope(double x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }
 
-static double activate(tsr_activation activation, double x)
+double ref_activate(tsr_activation activation, double x)
 {
     switch (activation) {
     case TSR_ACTIVATION_NONE: break;
@@ -46,7 +46,7 @@ tsr_status ref_activation_fwd(void *state, const tsr_activation_fwd_args *args, 
     (void)state, (void)workspace;
     const tsr_tensor *x = &args->x, *y = &args->y;
     const int64_t n = tsr_tensor_numel(x);
-    for (int64_t i = 0; i < n; i++) ref_set_nth(y, i, activate(args->activation, ref_get_nth(x, i)));
+    for (int64_t i = 0; i < n; i++) ref_set_nth(y, i, ref_activate(args->activation, ref_get_nth(x, i)));
     return TSR_OK;
 }
 

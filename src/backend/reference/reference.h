@@ -49,11 +49,16 @@ static inline int64_t ref_n_rows(const tsr_tensor *t)
     return numel == 0 ? 0 : numel / t->shape[t->rank - 1];
 }
 
+double ref_activate(tsr_activation activation, double x);
+
 #define X(op) tsr_status ref_##op(void *state, const tsr_##op##_args *args, void *workspace);
 TSR_OPERATORS(X)
 #undef X
 
+size_t ref_weight_nbytes(const void *state, const tsr_weight_layout *layout);
+
 /* Workspaces, of those that need one. */
+size_t ref_linear_workspace(const void *state, const tsr_linear_args *args);
 size_t ref_attention_fwd_workspace(const void *state, const tsr_attention_fwd_args *args);
 size_t ref_attention_bwd_workspace(const void *state, const tsr_attention_bwd_args *args);
 size_t ref_norm_bwd_workspace(const void *state, const tsr_norm_bwd_args *args);
