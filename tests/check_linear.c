@@ -257,28 +257,16 @@ static void on_the_reference(void **state)
     each_case(kit_reference());
 }
 
-/* Until the backend has the operators. */
-static bool lacks_linear(void)
-{
-    float values[] = {1};
-    tsr_weight *weight = NULL;
-    const tsr_weight_source w = {.values = tsr_tensor_2d(values, TSR_F32, 1, 1)};
-    const bool lacks = tsr_weight_create(kit_cpu(), &w, NULL, NULL, &weight) == TSR_ERR_UNSUPPORTED;
-    tsr_weight_destroy(kit_cpu(), weight);
-    if (lacks) print_message("skipped: the cpu backend lacks packed weights\n");
-    return lacks;
-}
-
 static void on_the_cpu(void **state)
 {
     (void)state;
-    if (!lacks_linear()) kit_for_each_gemm_isa(each_case);
+    kit_for_each_gemm_isa(each_case);
 }
 
 static void bits_do_not_depend_on_threads_or_rows(void **state)
 {
     (void)state;
-    if (!lacks_linear()) kit_for_each_gemm_isa(same_bits);
+    kit_for_each_gemm_isa(same_bits);
 }
 
 int main(void)

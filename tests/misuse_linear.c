@@ -35,20 +35,6 @@ static tsr_tensor vector(tsr_dtype dtype, int64_t n)
     return kit_integers(KIT_NEW(dtype, KIT_GAPS, n), 0, 7);
 }
 
-/* What can only be seen by packing is not refused where nothing can be packed. */
-static bool packs(tsr_context *ctx)
-{
-    const tsr_weight_source w = {.values = input(TSR_F32, N, K)};
-    tsr_weight *weight = NULL;
-    const tsr_status status = tsr_weight_create(ctx, &w, NULL, NULL, &weight);
-    tsr_weight_destroy(ctx, weight);
-    if (status == TSR_ERR_UNSUPPORTED)
-        print_message("skipped: the %s backend lacks packed weights\n", tsr_context_backend(ctx));
-    else
-        KIT_OK(status);
-    return status == TSR_OK;
-}
-
 /* A product that is right, to make one thing wrong in. */
 typedef struct call {
     tsr_weight *weight; /* NULL: plain */
@@ -193,7 +179,6 @@ static void refuses_all(tsr_context *ctx, const call *right)
 static void plain_products(void **state)
 {
     tsr_context *ctx = *state;
-    if (!packs(ctx)) return;
     call c;
     make(&c, TSR_F32);
     refuses_all(ctx, &c);
@@ -206,7 +191,6 @@ static void plain_products(void **state)
 static void packed_products(void **state)
 {
     tsr_context *ctx = *state;
-    if (!packs(ctx)) return;
     static const tsr_dtype floats[] = {TSR_F32, TSR_BF16};
     for (int format = TSR_WEIGHT_AS_IS; format <= TSR_WEIGHT_INT4_ZERO; format++)
         for (int i = 0; i < 2; i++) {
@@ -224,7 +208,6 @@ static void packed_products(void **state)
 static void weights_and_their_types_of_x(void **state)
 {
     tsr_context *ctx = *state;
-    if (!packs(ctx)) return;
     call c;
     make(&c, TSR_BF16);
     const tsr_weight_options int8 = {TSR_WEIGHT_INT8, 0};
@@ -269,7 +252,6 @@ static void weights_of_other_contexts(void **state)
     KIT_OK(run(another, &c, NULL));
     tsr_weight_destroy(another, c.weight);
     tsr_context_destroy(another);
-    if (!packs(kit_cpu())) return;
     setenv("TESSERA_ISA", "portable", 1);
     tsr_context *portable = kit_cpu_with_threads(1);
     unsetenv("TESSERA_ISA");

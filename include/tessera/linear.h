@@ -72,9 +72,9 @@ TSR_API size_t tsr_weight_nbytes(const tsr_weight *weight);
 
 /* All-zero is the plain product. */
 typedef struct tsr_linear_options {
-    const tsr_tensor *bias, *gate_bias; /* [n], f32 or y's type; NULL = none */
+    const tsr_tensor *bias, *gate_bias; /* [n], f32 or y's type (y of s8: f32); NULL = none */
     tsr_activation activation;
-    const tsr_tensor *residual; /* [m, n], y's type; may be y; NULL = none */
+    const tsr_tensor *residual; /* [m, n], y's type (y of s8: f32); may be y; NULL = none */
     float scale;                /* 0 means 1 */
     float y_scale;              /* y of s8: what 1 stands for, y = result / y_scale, rounded and clamped to
                                    -128 .. 127; 0 means 1 */

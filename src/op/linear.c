@@ -226,7 +226,8 @@ static tsr_status check_bias(const tsr_context *ctx, const tsr_tensor *bias, con
                              const tsr_tensor *y, tsr_tensor *out)
 {
     if (bias == NULL) return TSR_OK;
-    TSR_TRY(tsr_check_tensor(ctx, bias, name, TSR_IN_F32 | 1u << y->dtype, 1, 1));
+    const unsigned of_y = y->dtype == TSR_S8 ? 0 : 1u << y->dtype;
+    TSR_TRY(tsr_check_tensor(ctx, bias, name, TSR_IN_F32 | of_y, 1, 1));
     TSR_TRY(tsr_check_extent(bias, name, 0, y->shape[1], "y's second"));
     *out = *bias;
     return TSR_OK;
@@ -246,7 +247,10 @@ static tsr_status check_options(const tsr_context *ctx, const operand *w, const 
         return tsr_fail(TSR_ERR_ARGUMENT, "gate_bias is given, must be NULL: the weight has no gate");
     TSR_TRY(check_bias(ctx, o->gate_bias, "gate_bias", y, &args->gate_bias));
     if (o->residual != NULL) {
-        TSR_TRY(tsr_check_like(ctx, o->residual, "residual", y, "y"));
+        if (y->dtype == TSR_S8)
+            TSR_TRY(tsr_check_tensor_is(ctx, o->residual, "residual", TSR_F32, 2, y->shape, "y's"));
+        else
+            TSR_TRY(tsr_check_like(ctx, o->residual, "residual", y, "y"));
         args->residual = *o->residual;
     }
     args->activation = o->activation;

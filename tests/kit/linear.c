@@ -263,9 +263,8 @@ static tsr_tensor random_x(tsr_dtype dtype, int64_t m, int64_t k)
 static tsr_tensor random_bias(tsr_dtype y_dtype, int64_t n)
 {
     if (kit_one_in(3)) return absent();
-    const tsr_dtype dtype = kit_one_in(2) ? TSR_F32 : y_dtype;
-    const tsr_tensor bias = KIT_NEW(dtype, kit_any_input(), n);
-    return dtype == TSR_S8 ? kit_integers(bias, -3, 3) : kit_uniform(bias, -1, 1);
+    const tsr_dtype dtype = kit_one_in(2) || y_dtype == TSR_S8 ? TSR_F32 : y_dtype;
+    return kit_uniform(KIT_NEW(dtype, kit_any_input(), n), -1, 1);
 }
 
 kit_linear kit_linear_random(const kit_linear_kind *what, int64_t m, int64_t n, int64_t k, int64_t group)
@@ -282,11 +281,10 @@ kit_linear kit_linear_random(const kit_linear_kind *what, int64_t m, int64_t n, 
     l.scale = kit_one_in(2) ? 0 : kit_one_in(2) ? -0.5f : 1.25f;
     l.y_scale = kit_one_in(2) ? 0 : 0.0625f;
     if (kit_one_in(2)) {
-        l.residual = kit_one_in(2) ? l.y : kit_like(&l.y, l.y.dtype, kit_any_input());
-        if (what->y == TSR_S8)
-            kit_integers(l.residual, -9, 9);
-        else
-            kit_uniform(l.residual, -1, 1);
+        l.residual = what->y == TSR_S8 ? kit_like(&l.y, TSR_F32, kit_any_input())
+                     : kit_one_in(2)   ? l.y
+                                       : kit_like(&l.y, l.y.dtype, kit_any_input());
+        kit_uniform(l.residual, -1, 1);
     }
     return l;
 }

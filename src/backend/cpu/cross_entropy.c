@@ -151,6 +151,18 @@ static tsr_gemm_args dw_product(const bwd_job *job)
                    rows_of(&job->dw, 0), beta);
 }
 
+/* Enough for C of any layout: who asks for the workspace need not have the gradients yet. */
+static size_t nbytes_for_any_c(const tsr_cpu *cpu, tsr_gemm_args g)
+{
+    const int64_t strides[][2] = {{g.n, 1}, {1, g.m}, {2 * g.n, 2}};
+    size_t most = 0;
+    for (int i = 0; i < 3; i++) {
+        g.c.row = strides[i][0], g.c.col = strides[i][1];
+        most = larger(most, cpu_gemm_workspace(cpu, &g));
+    }
+    return most;
+}
+
 static size_t gemm_nbytes(bwd_job job, int64_t m)
 {
     job.m = m;
@@ -159,8 +171,8 @@ static size_t gemm_nbytes(bwd_job job, int64_t m)
     const tsr_gemm_args dw = dw_product(&job);
     job.n_ignored = 1;
     const tsr_gemm_args dw_of_copy = dw_product(&job);
-    return larger(larger(cpu_gemm_workspace(job.cpu, &logits), cpu_gemm_workspace(job.cpu, &dx)),
-                  larger(cpu_gemm_workspace(job.cpu, &dw), cpu_gemm_workspace(job.cpu, &dw_of_copy)));
+    return larger(larger(cpu_gemm_workspace(job.cpu, &logits), nbytes_for_any_c(job.cpu, dx)),
+                  larger(nbytes_for_any_c(job.cpu, dw), nbytes_for_any_c(job.cpu, dw_of_copy)));
 }
 
 static bwd_job bwd_job_of(const void *state, const tsr_linear_cross_entropy_bwd_args *args, tsr_arena *memory)

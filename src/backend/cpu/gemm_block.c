@@ -243,7 +243,8 @@ static void store_tile(const block *b, const tsr_gemm_tile *t, int64_t i, int64_
     if (s.gate_bias != NULL)
         s.gate_bias = (const char *)s.gate_bias + column * s.gate_bias_stride * nbytes_of(s.gate_bias_dtype);
     if (s.residual != NULL)
-        s.residual = (const char *)s.residual + (i * s.residual_row + column * s.residual_col) * nbytes;
+        s.residual = (const char *)s.residual +
+                     (i * s.residual_row + column * s.residual_col) * nbytes_of(s.residual_dtype);
     p->store_kernel->store(&s, m, s.panel > 0 ? gemm_min(p->c_columns - column, s.panel / 2) : n);
 }
 

@@ -49,9 +49,9 @@ typedef struct gemm_product {
      * rows do not fall into the same sets of a cache. NULL: A is read in place.
      */
     uint32_t *a_packed;
-    int32_t *a_sums;    /* s8: [chunk][m]; s4: [chunk][m][groups of a chunk] */
-    int8_t *a_quantised;  /* s8, s4 where A is of floats: its rows [m][k] as integers ...  */
-    float *a_scales;      /* ... and what 1 of each row stands for                         */
+    int32_t *a_sums;     /* s8: [chunk][m]; s4: [chunk][m][groups of a chunk] */
+    int8_t *a_quantised; /* s8, s4 where A is of floats: its rows [m][k] as integers ...  */
+    float *a_scales;     /* ... and what 1 of each row stands for                         */
 
     const char *b_packed; /* all panels, each over all of k; NULL: b is packed as it is needed */
     int64_t b_panel_nbytes;

@@ -11,6 +11,8 @@
 
 #include "backend/cpu/gemm_split.h"
 #include "backend/weight_values.h"
+#include "base/error.h"
+#include "base/tensor.h"
 
 static int64_t round_up(int64_t x, int64_t to) { return gemm_ceil_div(x, to) * to; }
 
@@ -223,7 +225,7 @@ static void set_store(const tsr_linear_args *a, tsr_gemm_store_args *s)
     s->gate_bias = a->gate_bias.data, s->gate_bias_dtype = a->gate_bias.dtype;
     s->gate_bias_stride = a->gate_bias.stride[0];
     s->activation = a->activation;
-    s->residual = a->residual.data;
+    s->residual = a->residual.data, s->residual_dtype = a->residual.dtype;
     s->residual_row = a->residual.stride[0], s->residual_col = a->residual.stride[1];
     s->inverse_step = 1 / a->y_scale;
     s->c = a->y.data, s->c_dtype = a->y.dtype;

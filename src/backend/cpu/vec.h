@@ -32,6 +32,8 @@
  */
 #if TSR_LANES > 4 && !defined(__AVX2__)
 #define UNROLL
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)") /* "GCC unroll" leaves it accumulators in memory */
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif

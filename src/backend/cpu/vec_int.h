@@ -134,7 +134,8 @@ TSR_INLINE vi16x2 vi16x2_dot_quads(vi16x2 acc, vu32 u, vu32 s)
     return (vi16x2)((vu16x2)acc + sum);
 }
 
-/* v, added up at this point: gcc would add two products to each other first, which takes registers it lacks. */
+/* v, added up at this point: gcc would add two products to each other first, which takes registers it lacks.
+ */
 TSR_INLINE vi32 vi32_added(vi32 v)
 {
 #if TSR_LANES == 16 && defined(__AVX512F__)

@@ -80,8 +80,8 @@ TSR_INLINE void store_vector(const tsr_gemm_store_args *a, int64_t i, int64_t j,
     }
     v = vf32_rounded(v);
     if (a->residual != NULL) {
-        const int64_t offset = i * a->residual_row * (int64_t)tsr_dtype_nbytes(a->c_dtype);
-        v += load_vector((const char *)a->residual + offset, a->c_dtype, j, a->residual_col, n);
+        const int64_t offset = i * a->residual_row * (int64_t)tsr_dtype_nbytes(a->residual_dtype);
+        v += load_vector((const char *)a->residual + offset, a->residual_dtype, j, a->residual_col, n);
         v = vf32_rounded(v);
     }
     const int64_t c = i * a->c_row + j * a->c_col;

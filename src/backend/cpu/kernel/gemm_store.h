@@ -32,7 +32,8 @@ typedef struct tsr_gemm_store_args {
     tsr_dtype bias_dtype, gate_bias_dtype;
     int64_t bias_stride, gate_bias_stride;
     tsr_activation activation;
-    const void *residual; /* of C's type */
+    const void *residual;
+    tsr_dtype residual_dtype;
     int64_t residual_row, residual_col;
     float beta;         /* 0 never reads C */
     float inverse_step; /* C of s8: results are multiplied with it before they are rounded */
