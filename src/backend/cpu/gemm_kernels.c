@@ -26,13 +26,16 @@
 
 DECLARE(tsr_gemm_kernel, gemm_f32);
 DECLARE(tsr_gemm_store_kernel, gemm_store);
+extern const tsr_gemm_kernel tsr_gemm_bf16_avx512bf16, tsr_gemm_bf16_plain16;
 
 const tsr_gemm_kernel *const tsr_gemm_f32_kernels[] = {
     IF_X86(&tsr_gemm_f32_avx512) IF_X86(&tsr_gemm_f32_avx2) & tsr_gemm_f32_portable,
     IF_PLAIN(&tsr_gemm_f32_plain8) IF_PLAIN(&tsr_gemm_f32_plain16) NULL,
 };
 
-const tsr_gemm_kernel *const tsr_gemm_bf16_kernels[] = {NULL};
+const tsr_gemm_kernel *const tsr_gemm_bf16_kernels[] = {
+    IF_X86(&tsr_gemm_bf16_avx512bf16) IF_PLAIN(&tsr_gemm_bf16_plain16) NULL,
+};
 const tsr_gemm_kernel *const tsr_gemm_s8_kernels[] = {NULL};
 const tsr_gemm_kernel *const tsr_gemm_s4_kernels[] = {NULL};
 

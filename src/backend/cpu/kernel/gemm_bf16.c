@@ -1,0 +1,102 @@
+/*
+ * gemm_bf16.c - bf16 GEMM micro-kernel: C[14, 32] = alpha A[14, 2 k] B[2 k, 32] + beta C, summed in f32
+ *
+ * For the sets whose vectors multiply pairs of bf16 (AVX512-BF16); VL = 16 lanes.
+ *
+ *                  b   k-th row of pairs of the panel: 2 vectors     registers (32)
+ *          +------------------+                                       C   28, 14 x 2
+ *     a    | C 14 x 2 vectors |  one pair of A is broadcast           b    2
+ *     14   |                  |  against both of them                 a    1
+ *          +------------------+
+ *
+ * A is read in place, its rows contiguous along k: a pair of values is a word. Per word: 28 dot products of 2
+ * multiply-adds, 2 loads, 14 broadcasts; bound by the dot products, one or two a cycle. In what order they
+ * add, and that they flush subnormals, is said in vec_bf16.h; alpha and beta neither fuse nor flush.
+ */
+#include "backend/cpu/kernel/gemm.h"
+#include "backend/cpu/kernel/pack_bf16.h"
+
+enum { MR = 14, NV = 2, NR = NV * TSR_LANES, K_ALIGN = 1 };
+
+/* rows is a constant at every call, so that acc lives in registers. */
+TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
+{
+    vf32 acc[MR][NV];
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_splat(0);
+
+    const uint16_t *a = t->a;
+    const uint32_t *b = t->b;
+    const int64_t a_row = t->a_row, b_row = t->b_row;
+    for (int64_t p = t->k; p > 0; p--, a += 2, b += b_row) {
+        vu32 bp[NV];
+        UNROLL for (int j = 0; j < NV; j++) bp[j] = vu32_load_up_to(b + j * VL, VL);
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            const vu32 ap = vu32_splat_pair(a + i * a_row);
+            UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_add_dot_bf16(acc[i][j], ap, bp[j]);
+        }
+    }
+
+    const float alpha = t->alpha, beta = t->beta;
+    float *c = t->c;
+    UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
+    {
+        UNROLL for (int j = 0; j < NV; j++)
+        {
+            const int64_t left = n - j * VL;
+            if (left <= 0) continue;
+            vf32 v = vf32_rounded(acc[i][j] * alpha);
+            if (beta != 0) v += vf32_rounded(vf32_load_up_to(c + j * VL, left) * beta);
+            vf32_store_up_to(c + j * VL, v, left);
+        }
+    }
+}
+
+static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    switch (m) {
+    case 1: run_rows(t, 1, n); break;
+    case 2: run_rows(t, 2, n); break;
+    case 3: run_rows(t, 3, n); break;
+    case 4: run_rows(t, 4, n); break;
+    case 5: run_rows(t, 5, n); break;
+    case 6: run_rows(t, 6, n); break;
+    case 7: run_rows(t, 7, n); break;
+    case 8: run_rows(t, 8, n); break;
+    case 9: run_rows(t, 9, n); break;
+    case 10: run_rows(t, 10, n); break;
+    case 11: run_rows(t, 11, n); break;
+    case 12: run_rows(t, 12, n); break;
+    case 13: run_rows(t, 13, n); break;
+    case 14: run_rows(t, 14, n); break;
+    default: __builtin_unreachable();
+    }
+}
+
+static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,
+                   int64_t n)
+{
+    (void)dtype; /* bf16 */
+    pack_bf16_panel(panel, NR, K_ALIGN, x, k_stride, n_stride, k, n);
+}
+
+static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
+                   int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums)
+{
+    (void)sum_every, (void)sums, (void)n_sums;
+    pack_bf16_rows(dst, ld, K_ALIGN, x, row_stride, k_stride, m, k);
+}
+
+const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
+    .name = "gemm_bf16_" TSR_SET_NAME "_14x32",
+    .isa = TSR_ISA_HERE,
+    .lanes = VL,
+    .mr = MR,
+    .nr = NR,
+    .k_word = 2,
+    .k_align = K_ALIGN,
+    .a_words = 1,
+    .run = run,
+    .pack_b = pack_b,
+    .pack_a = pack_a,
+};
