@@ -26,17 +26,25 @@
 
 DECLARE(tsr_gemm_kernel, gemm_f32);
 DECLARE(tsr_gemm_store_kernel, gemm_store);
-extern const tsr_gemm_kernel tsr_gemm_bf16_avx512bf16, tsr_gemm_bf16_plain16;
+extern const tsr_gemm_kernel tsr_gemm_bf16_amx, tsr_gemm_bf16_avx512bf16, tsr_gemm_bf16_plainamx,
+    tsr_gemm_bf16_plain16;
+extern const tsr_gemm_kernel tsr_gemm_s8_amx, tsr_gemm_s8_plainamx;
 
 const tsr_gemm_kernel *const tsr_gemm_f32_kernels[] = {
     IF_X86(&tsr_gemm_f32_avx512) IF_X86(&tsr_gemm_f32_avx2) & tsr_gemm_f32_portable,
     IF_PLAIN(&tsr_gemm_f32_plain8) IF_PLAIN(&tsr_gemm_f32_plain16) NULL,
 };
 
+/* plainamx stands on plain16, and so comes before it. */
 const tsr_gemm_kernel *const tsr_gemm_bf16_kernels[] = {
-    IF_X86(&tsr_gemm_bf16_avx512bf16) IF_PLAIN(&tsr_gemm_bf16_plain16) NULL,
+    IF_AMX(&tsr_gemm_bf16_amx) IF_X86(&tsr_gemm_bf16_avx512bf16) IF_PLAIN(&tsr_gemm_bf16_plainamx)
+        IF_PLAIN(&tsr_gemm_bf16_plain16) NULL,
 };
-const tsr_gemm_kernel *const tsr_gemm_s8_kernels[] = {NULL};
+
+const tsr_gemm_kernel *const tsr_gemm_s8_kernels[] = {
+    IF_AMX(&tsr_gemm_s8_amx) IF_PLAIN(&tsr_gemm_s8_plainamx) NULL,
+};
+
 const tsr_gemm_kernel *const tsr_gemm_s4_kernels[] = {NULL};
 
 const tsr_gemm_store_kernel *const tsr_gemm_store_kernels[] = {
