@@ -9,11 +9,16 @@
 
 #include "backend/cpu/isa.h"
 
+/* `reps` rounds of independent multiply-adds in registers; returns their operations, two for each
+ * multiply-add. *sink keeps them alive. */
+typedef double (*tsr_peak_loop)(int64_t reps, float *sink);
+
 typedef struct tsr_peak_kernel {
     const char *name;
     tsr_isa isa;
-    /* `reps` rounds of independent multiply-adds in registers; returns their FLOP. *sink keeps them alive. */
-    double (*multiply_add)(int64_t reps, float *sink);
+    tsr_peak_loop multiply_add;      /* f32 */
+    tsr_peak_loop multiply_add_bf16; /* to f32; NULL where the set multiplies bf16 as f32 */
+    tsr_peak_loop multiply_add_s8;   /* to s32, by whatever the set has for it; NULL in plain C */
     /* Reads nbytes (a multiple of 1024) once, in order; returns something that depends on all of it. */
     float (*read)(const void *data, size_t nbytes);
 } tsr_peak_kernel;
