@@ -12,9 +12,9 @@
  *
  * A step is 16 words of k: four products of 16 cycles each, and 4 KiB of loads, 64 bytes a cycle. Two of the
  * four tiles loaded are to come from the first-level cache, as A does while its 32 rows are used for panel
- * after panel: the second level alone cannot give that much. Each product waits for the same C's last one,
- * 52 cycles ago or more, of the 64. (Intel 64 and IA-32 Architectures Optimization Reference Manual, "Intel
- * AMX": TDP 16 cycles apart and 52 long, TILELOADD 8 and 45, TILESTORED 16, LDTILECFG 204.)
+ * after panel: the second level alone cannot give that much. Each product waits for the same C's last one, 64
+ * cycles before, which takes 52. (Cycles as in Intel's Optimization Reference Manual, "Intel AMX"; none of
+ * it, nor how far ahead to prefetch, has been measured here yet.)
  *
  * All eight tiles are taken, so the next step's loads have no tiles of their own: each follows the last use
  * of its tile, a product or two before the next use. Fewer rows or columns leave out tiles, and rows of
