@@ -1,96 +1,35 @@
-/* bench/bench.c - peaks, timing, rows */
-#define _POSIX_C_SOURCE 200809L
+/* bench/bench.c - rounds, peaks before and after, rows */
+#define _GNU_SOURCE
 #include "bench.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "backend/cpu/kernel/peak.h"
 #include "base/error.h"
-#include "base/threads.h"
+#include "bench_impl.h"
 
-enum { MAX_ROUNDS = 64, LEAST_ROUNDS = 7, READ_NBYTES = 256 << 20, MAX_REPEATS = 3 };
-
-struct bench {
-    bench_options options;
-    tsr_context *ctx;
-    tsr_threads *threads;
-    const tsr_peak_kernel *peak; /* of the set in use */
-    char *memory;                /* READ_NBYTES, to be read */
-    double best_fma;             /* the highest peak seen: a machine that is disturbed never shows more */
-    bool header_printed;
-};
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-typedef struct peak_job {
-    const tsr_peak_kernel *kernel;
-    int64_t reps;
-    const char *memory;
-    size_t part_nbytes;
-    float sink[64]; /* per item, apart enough not to matter */
-    double flop;    /* of one item */
-} peak_job;
-
-static void multiply_item(void *arg, int64_t item, int32_t slot)
-{
-    (void)slot;
-    peak_job *job = arg;
-    const double flop = job->kernel->multiply_add(job->reps, &job->sink[item % 64]);
-    if (item == 0) job->flop = flop;
-}
-
-static void read_item(void *arg, int64_t item, int32_t slot)
-{
-    (void)slot;
-    peak_job *job = arg;
-    job->sink[item % 64] += job->kernel->read(job->memory + (size_t)item * job->part_nbytes,
-                                              job->part_nbytes);
-}
-
-/* GFLOP/s of all threads of the door: the best of a few, as a limit is. */
-static double fma_peak(tsr_threads *threads, const tsr_peak_kernel *kernel)
-{
-    peak_job job = {.kernel = kernel, .reps = 400000};
-    const int32_t n = tsr_threads_count(threads);
-    double best = 0;
-    for (int round = 0; round < 9; round++) {
-        const double start = seconds();
-        tsr_threads_run(threads, n, multiply_item, &job);
-        const double rate = n * job.flop / (seconds() - start) * 1e-9;
-        if (rate > best) best = rate;
-    }
-    return best;
-}
-
-/* GB/s from memory: parts much larger than what a thread claims at a time. */
-static double read_peak(tsr_threads *threads, const tsr_peak_kernel *kernel, const char *memory)
-{
-    enum { PARTS = 64 };
-    peak_job job = {.kernel = kernel, .memory = memory, .part_nbytes = READ_NBYTES / PARTS};
-    double best = 0;
-    for (int round = 0; round < 4; round++) {
-        const double start = seconds();
-        tsr_threads_run(threads, PARTS, read_item, &job);
-        const double rate = READ_NBYTES / (seconds() - start) * 1e-9;
-        if (rate > best) best = rate;
-    }
-    return best;
-}
+enum { MAX_ROUNDS = 64, LEAST_ROUNDS = 7, MAX_REPEATS = 3, LEAST_READ_NBYTES = 256 << 20 };
 
 void bench_close(bench *b)
 {
     if (b == NULL) return;
+    bench_peers_close(b->peers);
     tsr_context_destroy(b->ctx);
     tsr_threads_destroy(b->threads);
     free(b->memory);
     free(b);
+}
+
+/* For each compute type the loop of the best set that has one and serves `isa`. */
+static void pick_peaks(bench *b, tsr_isa isa)
+{
+    for (const tsr_peak_kernel *const *kernel = tsr_peak_kernels; *kernel != NULL; kernel++) {
+        if (!tsr_isa_serves((*kernel)->isa, isa) && kernel[1] != NULL) continue;
+        for (int c = 0; c < BENCH_N_COMPUTES; c++)
+            if (b->multiply[c] == NULL) b->multiply[c] = bench_multiply_of(*kernel, (bench_compute)c);
+        if (b->reader == NULL && (*kernel)->read != NULL) b->reader = *kernel;
+    }
 }
 
 tsr_status bench_open(const bench_options *options, bench **out)
@@ -104,128 +43,220 @@ tsr_status bench_open(const bench_options *options, bench **out)
     if (status == TSR_OK) status = tsr_context_create(&context, &b->ctx);
     if (status == TSR_OK) status = tsr_threads_create(options->n_threads, NULL, NULL, &b->threads);
     if (status == TSR_OK) {
-        b->memory = malloc(READ_NBYTES);
+        b->memory_nbytes = (4 * bench_cache_nbytes() + 0xffff) & ~(size_t)0xffff;
+        if (b->memory_nbytes < LEAST_READ_NBYTES) b->memory_nbytes = LEAST_READ_NBYTES;
+        b->memory = malloc(b->memory_nbytes);
         if (b->memory == NULL) status = tsr_fail(TSR_ERR_MEMORY, "bench: out of memory");
     }
     if (status != TSR_OK) {
         bench_close(b);
         return status;
     }
-    memset(b->memory, 1, READ_NBYTES);
-    const tsr_peak_kernel *const *kernel = tsr_peak_kernels;
-    while (kernel[1] != NULL && !tsr_isa_serves((*kernel)->isa, isa)) kernel++;
-    b->peak = *kernel;
+    memset(b->memory, 1, b->memory_nbytes);
+    pick_peaks(b, isa);
     *out = b;
     return TSR_OK;
 }
 
 tsr_context *bench_context(bench *b) { return b->ctx; }
 
-void bench_print_machine(bench *b)
+static void print_peak(const bench *b, const char *isa, int floor, const bench_spread *one,
+                       const bench_spread *all)
 {
-    tsr_threads *one = NULL;
-    if (tsr_threads_create(1, NULL, NULL, &one) != TSR_OK) return;
-    const int32_t n = tsr_threads_count(b->threads);
-    for (int i = 0; tsr_peak_kernels[i] != NULL; i++) {
-        const tsr_peak_kernel *kernel = tsr_peak_kernels[i];
-        const char *isa = tsr_isa_name(kernel->isa), *missing = tsr_isa_missing(kernel->isa);
-        if (missing != NULL) {
-            fprintf(stderr, "%-9s not here: %s\n", isa, missing);
-            continue;
-        }
-        const double single = fma_peak(one, kernel), all = fma_peak(b->threads, kernel);
-        if (b->options.json)
-            printf(
-                "{\"op\":\"peak\",\"isa\":\"%s\",\"threads\":%d,\"gflops_one\":%.1f,\"gflops_all\":%.1f}\n",
-                isa, (int)n, single, all);
-        else
-            printf("%-9s f32 multiply-add  %7.1f GFLOP/s on one thread, %7.1f on %d\n", isa, single, all,
-                   (int)n);
-    }
-    const double single = read_peak(one, b->peak, b->memory), all = read_peak(b->threads, b->peak, b->memory);
-    if (b->options.json)
-        printf("{\"op\":\"peak\",\"read\":true,\"threads\":%d,\"gbytes_per_s_one\":%.1f,\"gbytes_per_s_all\":"
-               "%.1f}\n",
-               (int)n, single, all);
-    else
-        printf("memory    read              %7.1f GB/s on one thread,    %7.1f on %d\n", single, all, (int)n);
-    tsr_threads_destroy(one);
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-typedef struct timing {
-    double median, least, most;
-} timing;
-
-/* Rounds of as many calls as take a hundredth of a second at least; sorted, the middle one. */
-static tsr_status time_rounds(const bench_row *row, double scale, timing *out)
-{
-    double round[MAX_ROUNDS];
-    int n = 0;
-    TSR_TRY(row->run(row->arg));
-    const double first = seconds();
-    TSR_TRY(row->run(row->arg));
-    const double once = seconds() - first;
-    const int calls = once < 0.01 * scale ? (int)(0.01 * scale / (once + 1e-9)) + 1 : 1;
-    const double end = seconds() + scale;
-    while (n < MAX_ROUNDS && (n < LEAST_ROUNDS || seconds() < end)) {
-        const double start = seconds();
-        for (int i = 0; i < calls; i++) TSR_TRY(row->run(row->arg));
-        round[n++] = (seconds() - start) / calls;
-    }
-    qsort(round, (size_t)n, sizeof *round, by_size);
-    *out = (timing){.median = round[n / 2], .least = round[0], .most = round[n - 1]};
-    return TSR_OK;
-}
-
-static void print_row(bench *b, const bench_row *row, const timing *t, bench_floor floor, double peak)
-{
-    const double gflops = row->flop / t->median * 1e-9, gbytes = row->nbytes / t->median * 1e-9;
-    const double share = (floor == BENCH_FLOOR_FMA ? gflops : gbytes) / peak;
-    const char *floor_name = floor == BENCH_FLOOR_FMA ? "fma" : "read";
-    const int32_t threads = tsr_context_n_threads(b->ctx);
+    const int n = (int)tsr_threads_count(b->threads);
+    const char *what = bench_floor_names[floor], *unit = floor == BENCH_READ ? "gbytes_per_s" : "gflops";
     if (b->options.json) {
-        printf(
-            "{\"op\":\"%s\",%s,\"threads\":%d,\"ms\":%.4f,\"ms_least\":%.4f,\"ms_most\":%.4f,\"gflops\":%.2f,"
-            "\"gbytes_per_s\":%.2f,\"floor\":\"%s\",\"floor_peak\":%.1f,\"share\":%.3f}\n",
-            row->op, row->json, (int)threads, 1e3 * t->median, 1e3 * t->least, 1e3 * t->most, gflops, gbytes,
-            floor_name, peak, share);
+        printf("{\"op\":\"peak\",\"floor\":\"%s\",\"isa\":\"%s\",\"threads\":%d", what, isa, n);
+        printf(",\"%s_one\":%.1f,\"%s_one_median\":%.1f,\"%s_one_least\":%.1f", unit, one->most, unit,
+               one->median, unit, one->least);
+        printf(",\"%s_all\":%.1f,\"%s_all_median\":%.1f,\"%s_all_least\":%.1f}\n", unit, all->most, unit,
+               all->median, unit, all->least);
+    } else if (floor == BENCH_READ) {
+        printf("memory     read               %8.1f GB/s on one thread,    %8.1f on %d\n", one->most,
+               all->most, n);
     } else {
-        if (!b->header_printed)
-            printf("\n%-10s %-44s %10s %15s %9s %7s %5s %6s\n", "op", "shape", "ms", "(least-most)",
-                   "GFLOP/s", "GB/s", "floor", "share");
-        b->header_printed = true;
-        char spread[32];
-        snprintf(spread, sizeof spread, "(%.3g-%.3g)", 1e3 * t->least, 1e3 * t->most);
-        printf("%-10s %-44s %10.3f %15s %9.1f %7.1f %5s %6.2f\n", row->op, row->shape, 1e3 * t->median,
-               spread, gflops, gbytes, floor_name, share);
+        printf("%-10s %-4s multiply-add  %8.1f GFLOP/s on one thread, %8.1f on %d\n", isa, what, one->most,
+               all->most, n);
     }
     fflush(stdout);
 }
 
+void bench_print_machine(bench *b)
+{
+    tsr_threads *single = NULL;
+    if (tsr_threads_create(1, NULL, NULL, &single) != TSR_OK) return;
+    for (int i = 0; tsr_peak_kernels[i] != NULL; i++) {
+        const tsr_peak_kernel *kernel = tsr_peak_kernels[i];
+        const char *isa = tsr_isa_name(kernel->isa), *missing = tsr_isa_missing(kernel->isa);
+        if (missing != NULL) {
+            fprintf(stderr, "%-10s not here: %s\n", isa, missing);
+            continue;
+        }
+        for (int c = 0; c < BENCH_N_COMPUTES; c++) {
+            const bench_multiply multiply = bench_multiply_of(kernel, (bench_compute)c);
+            if (multiply == NULL) continue;
+            const bench_spread one = bench_multiply_peak(single, multiply),
+                               all = bench_multiply_peak(b->threads, multiply);
+            print_peak(b, isa, c, &one, &all);
+        }
+    }
+    const bench_spread one = bench_read_peak(single, b->reader, b->memory, b->memory_nbytes),
+                       all = bench_read_peak(b->threads, b->reader, b->memory, b->memory_nbytes);
+    print_peak(b, tsr_isa_name(b->reader->isa), BENCH_READ, &one, &all);
+    tsr_threads_destroy(single);
+}
+
+/* The floor's peak now; the best one of the run, which a disturbed machine never shows, is kept. */
+static double measure_floor(bench *b, int floor)
+{
+    const double now = floor == BENCH_READ
+                           ? bench_read_peak(b->threads, b->reader, b->memory, b->memory_nbytes).most
+                           : bench_multiply_peak(b->threads, b->multiply[floor]).most;
+    if (now > b->best[floor]) b->best[floor] = now;
+    return now;
+}
+
+/* What bounds the row: where the set has no instruction for the compute type, f32's. */
+static int floor_of(bench *b, const bench_row *row)
+{
+    const int compute = b->multiply[row->compute] != NULL ? (int)row->compute : BENCH_F32;
+    if (b->best[compute] == 0) measure_floor(b, compute);
+    if (b->best[BENCH_READ] == 0) measure_floor(b, BENCH_READ);
+    if (row->in_cache) return compute;
+    return row->flop / b->best[compute] >= row->nbytes / b->best[BENCH_READ] ? compute : BENCH_READ;
+}
+
+typedef struct row_times {
+    bench_spread ours, rivals[BENCH_MAX_PEERS];
+    bool failed[BENCH_MAX_PEERS];
+    int n_rounds;
+} row_times;
+
+/* Long enough for threads that spin to have gone to sleep. */
+static void let_threads_sleep(void) { nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); }
+
+typedef struct our_round {
+    const bench_row *row;
+    int64_t n_calls; /* of a round */
+    bool warm_up;
+} our_round;
+
+static tsr_status time_round(const our_round *r, double *out)
+{
+    if (r->warm_up) TSR_TRY(r->row->run(r->row->arg));
+    const double start = bench_seconds();
+    for (int64_t i = 0; i < r->n_calls; i++) TSR_TRY(r->row->run(r->row->arg));
+    *out = (bench_seconds() - start) / (double)r->n_calls;
+    return TSR_OK;
+}
+
+/* Rounds of as many calls as take a hundredth of a second at least, each followed by the rivals' own. */
+static tsr_status time_rounds(const bench_row *row, double scale, row_times *out)
+{
+    double ours[MAX_ROUNDS], rivals[BENCH_MAX_PEERS][MAX_ROUNDS];
+    const double least = 0.01 * scale;
+    int n = 0;
+    TSR_TRY(row->run(row->arg));
+    const double first = bench_seconds();
+    TSR_TRY(row->run(row->arg));
+    const double once = bench_seconds() - first;
+    const our_round round = {.row = row,
+                             .n_calls = once < least ? (int64_t)(least / (once + 1e-9)) + 1 : 1,
+                             .warm_up = row->n_rivals > 0 && once < BENCH_LONG_CALL_SECONDS};
+    const double end = bench_seconds() + scale * (1 + row->n_rivals);
+    memset(out, 0, sizeof *out);
+    while (n < MAX_ROUNDS && (n < LEAST_ROUNDS || bench_seconds() < end)) {
+        TSR_TRY(time_round(&round, &ours[n]));
+        if (row->n_rivals > 0) let_threads_sleep();
+        for (int r = 0; r < row->n_rivals; r++)
+            if (!out->failed[r] && !row->rivals[r].round(row->rivals[r].arg, least, &rivals[r][n]))
+                out->failed[r] = true;
+        n++;
+    }
+    out->n_rounds = n;
+    out->ours = bench_spread_of(ours, n);
+    for (int r = 0; r < row->n_rivals; r++)
+        if (!out->failed[r]) out->rivals[r] = bench_spread_of(rivals[r], n);
+    return TSR_OK;
+}
+
+tsr_status bench_time(bench *b, tsr_status (*run)(void *arg), void *arg, double *out)
+{
+    const bench_row row = {.run = run, .arg = arg};
+    row_times t;
+    TSR_TRY(time_rounds(&row, 0.2 * b->options.scale, &t));
+    *out = t.ours.median;
+    return TSR_OK;
+}
+
+static void print_json(const bench *b, const bench_row *row, const row_times *t, int floor, double share)
+{
+    printf("{\"op\":\"%s\",%s,\"threads\":%d,\"ms\":%.4f,\"ms_least\":%.4f,\"ms_most\":%.4f,\"rounds\":%d",
+           row->op, row->json, (int)tsr_context_n_threads(b->ctx), 1e3 * t->ours.median, 1e3 * t->ours.least,
+           1e3 * t->ours.most, t->n_rounds);
+    printf(",\"gflops\":%.2f,\"gbytes_per_s\":%.2f,\"floor\":\"%s\",\"floor_peak\":%.1f,\"share\":%.3f",
+           row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
+           b->best[floor], share);
+    if (row->unit_seconds > 0)
+        printf(",\"unit\":\"%s\",\"unit_ms\":%.4f,\"units\":%.3f", row->unit, 1e3 * row->unit_seconds,
+               t->ours.median / row->unit_seconds);
+    static const char *const keys[] = {"peers", "peers_least", "peers_most", "peers_call"};
+    for (int key = 0; key < 4; key++) {
+        const char *separator = "";
+        printf(",\"%s\":{", keys[key]);
+        for (int r = 0; r < row->n_rivals; r++) {
+            if (t->failed[r]) continue;
+            const bench_spread *s = &t->rivals[r];
+            printf("%s\"%s\":", separator, row->rivals[r].name);
+            if (key == 3)
+                printf("\"%s\"", row->rivals[r].how);
+            else
+                printf("%.4f", 1e3 * (key == 0 ? s->median : key == 1 ? s->least : s->most));
+            separator = ",";
+        }
+        printf("}");
+    }
+    printf("}\n");
+}
+
+static void print_line(bench *b, const bench_row *row, const row_times *t, int floor, double share)
+{
+    char spread[32];
+    if (!b->header_printed)
+        printf("\n%-10s %-58s %10s %17s %9s %7s %5s %6s\n", "op", "shape", "ms", "(least-most)", "GFLOP/s",
+               "GB/s", "floor", "share");
+    b->header_printed = true;
+    snprintf(spread, sizeof spread, "(%.3g-%.3g)", 1e3 * t->ours.least, 1e3 * t->ours.most);
+    printf("%-10s %-58s %10.3f %17s %9.1f %7.1f %5s %6.2f", row->op, row->shape, 1e3 * t->ours.median, spread,
+           row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
+           share);
+    if (row->unit_seconds > 0) printf("  %.2f of a %s", t->ours.median / row->unit_seconds, row->unit);
+    for (int r = 0; r < row->n_rivals; r++)
+        if (!t->failed[r])
+            printf("  %s %.3f (%.3g-%.3g)", row->rivals[r].name, 1e3 * t->rivals[r].median,
+                   1e3 * t->rivals[r].least, 1e3 * t->rivals[r].most);
+    putchar('\n');
+}
+
 tsr_status bench_measure(bench *b, const bench_row *row)
 {
-    timing t = {0};
-    double fma = 0, read = 0;
+    const int floor = floor_of(b, row);
+    row_times t;
     for (int repeat = 0; repeat < MAX_REPEATS; repeat++) {
-        const double before = fma_peak(b->threads, b->peak);
+        const double before = measure_floor(b, floor);
         TSR_TRY(time_rounds(row, b->options.scale, &t));
-        fma = fma_peak(b->threads, b->peak);
-        const double moved = fma > before ? fma / before : before / fma;
-        if (before > b->best_fma) b->best_fma = before;
-        if (fma > b->best_fma) b->best_fma = fma;
-        if (moved < 1.03 || b->options.scale < 0.5) break;
-        fprintf(stderr, "%s %s: the machine's peak moved by %.0f %%, measuring again\n", row->op, row->shape,
-                100 * (moved - 1));
+        const double after = measure_floor(b, floor);
+        const double moved = after > before ? after / before : before / after;
+        if (moved < 1.03 || b->options.scale < 0.5 || repeat + 1 == MAX_REPEATS) break;
+        fprintf(stderr, "%s %s: the machine's %s peak moved by %.0f %%, measuring again\n", row->op,
+                row->shape, bench_floor_names[floor], 100 * (moved - 1));
     }
-    fma = b->best_fma;
-    read = read_peak(b->threads, b->peak, b->memory);
-    const bench_floor floor = row->flop / fma >= row->nbytes / read ? BENCH_FLOOR_FMA : BENCH_FLOOR_READ;
-    print_row(b, row, &t, floor, floor == BENCH_FLOOR_FMA ? fma : read);
+    const double work = floor == BENCH_READ ? row->nbytes : row->flop;
+    const double share = work / t.ours.median * 1e-9 / b->best[floor];
+    if (b->options.json)
+        print_json(b, row, &t, floor, share);
+    else
+        print_line(b, row, &t, floor, share);
+    fflush(stdout);
     return TSR_OK;
 }

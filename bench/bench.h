@@ -1,8 +1,9 @@
 /*
  * bench/bench.h - this machine's own limits, and rows that are measured against them
  *
- * A row is timed in rounds; its figure is the median. The peak of its floor is measured before and after: a
- * row during which it moved by more than 3 % is repeated, for the machine was busy with something else.
+ * A row is timed in rounds, its peers' rounds between its own; the figure is the median. The peak of its
+ * floor is measured before and after: a row during which it moved by more than 3 % is repeated, for the
+ * machine was busy with something else.
  */
 #ifndef TSR_BENCH_BENCH_H
 #define TSR_BENCH_BENCH_H
@@ -11,9 +12,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "peak.h"
 #include "tessera/tessera.h"
 
-typedef struct bench bench; /* a context, its threads' peaks, where rows go */
+typedef struct bench bench; /* a context, its threads' peaks, peers, where rows go */
+
+enum { BENCH_MAX_PEERS = 12 };
 
 typedef struct bench_options {
     const char *backend;
@@ -26,27 +30,68 @@ tsr_status bench_open(const bench_options *options, bench **out);
 void bench_close(bench *b);
 tsr_context *bench_context(bench *b);
 
-/* What bounds a row. */
-typedef enum bench_floor { BENCH_FLOOR_FMA, BENCH_FLOOR_READ } bench_floor;
-
-/* Prints the machine's peaks: f32 multiply-adds of each instruction set, read bandwidth, one and all threads.
+/* Prints the machine's peaks: multiply-adds of each instruction set and type, read bandwidth; one thread,
+ * all.
  */
 void bench_print_machine(bench *b);
+
+/* Another implementation that takes its turn in every round. */
+typedef struct bench_rival {
+    const char *name;
+    const char *how; /* what it calls: "cblas_sgemm" */
+    /* Seconds of one call, over as many as take least_seconds. false: it is out of the row. */
+    bool (*round)(void *arg, double least_seconds, double *out);
+    void *arg;
+} bench_rival;
 
 typedef struct bench_row {
     const char *op;      /* "gemm", "attention", "train"                          */
     char shape[128];     /* for people: "2048 x 2048 x 2048"                      */
-    char json[256];      /* the shape's fields for JSON: "\"m\":2048,..."         */
+    char json[384];      /* the shape's fields for JSON: "\"m\":2048,..."         */
     double flop, nbytes; /* of one call: useful operations, and the least bytes   */
+    bench_compute compute;
+    bool in_cache; /* what it reads stays in cache from call to call: memory is no floor */
     tsr_status (*run)(void *arg);
     void *arg;
+    const bench_rival *rivals;
+    int n_rivals; /* at most BENCH_MAX_PEERS */
+    /* Something that the row is also given as a multiple of, if its seconds are not 0. */
+    const char *unit;
+    double unit_seconds;
 } bench_row;
 
-/* Times the row and prints it: milliseconds, GFLOP/s, GB/s, floor, share of the floor, spread. */
+/* Times the row and prints it: milliseconds, spread, GFLOP/s, GB/s, floor, share of the floor, rivals. */
 tsr_status bench_measure(bench *b, const bench_row *row);
 
+/* Seconds of one call, the median of a few, for bench_row's unit. */
+tsr_status bench_time(bench *b, tsr_status (*run)(void *arg), void *arg, double *out);
+
+typedef struct bench_gemm_options {
+    const char *set; /* NULL: all of bench_gemm_sets, unless m is given   */
+    int64_t m, n, k; /* one shape                                         */
+    int64_t batch, heads;
+    tsr_dtype dtype;
+    int cache; /* of bench_caches */
+    /* "name=path", beside the libraries that are found in the usual places */
+    const char *const *peers;
+    int n_peers;
+    bool no_peers;
+} bench_gemm_options;
+
+extern const char *const bench_gemm_sets[], *const bench_gemm_dtypes[], *const bench_caches[];
+tsr_dtype bench_gemm_dtype(int choice); /* of bench_gemm_dtypes */
+
+/*
+ * Starts the peers (peer.h); bench_close ends them. TSR_ERR_ARGUMENT: no such API; TSR_ERR_IO: one that was
+ * named cannot be used.
+ */
+tsr_status bench_open_peers(bench *b, const bench_gemm_options *options);
+
+/* A peer's own process: `tessera bench serve-peer NAME PATHS`, which only the program itself starts. */
+int bench_serve_peer(const char *name, const char *paths);
+
 /* The benchmarks. TSR_ERR_ARGUMENT: no such set. */
-tsr_status bench_gemm(bench *b, const char *set);
+tsr_status bench_gemm(bench *b, const bench_gemm_options *options);
 tsr_status bench_attention(bench *b, const char *set);
 /* data: the text that the steps learn from. */
 tsr_status bench_train(bench *b, const char *data);

@@ -1,106 +1,113 @@
-/* bench/gemm.c - matrix products of the shapes that transformers have */
+/* bench/gemm.c - matrix products of the shapes that transformers have, beside other libraries' */
+#define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
-#include "bench.h"
+#include "bench_impl.h"
+#include "gemm_impl.h"
 
-typedef struct gemm_shape {
-    int64_t m, n, k, batch;
-    bool b_transposed;
-    tsr_dtype dtype;
-} gemm_shape;
-
-static const gemm_shape square[] = {
-    {256, 256, 256, 1, false, TSR_F32},    {512, 512, 512, 1, false, TSR_F32},
-    {1024, 1024, 1024, 1, false, TSR_F32}, {2048, 2048, 2048, 1, false, TSR_F32},
-    {4096, 4096, 4096, 1, false, TSR_F32}, {2048, 2048, 2048, 1, false, TSR_BF16},
-    {2048, 2048, 2048, 1, false, TSR_F16}, {0},
-};
-static const gemm_shape llm[] = {
-    {512, 4096, 4096, 1, true, TSR_F32},  {512, 14336, 4096, 1, true, TSR_F32},
-    {512, 4096, 14336, 1, true, TSR_F32}, {64, 4096, 4096, 1, true, TSR_F32},
-    {16, 4096, 4096, 1, true, TSR_F32},   {1, 4096, 4096, 1, true, TSR_F32},
-    {512, 4096, 4096, 1, true, TSR_BF16}, {0},
-};
-static const gemm_shape batched[] = {
-    {512, 512, 128, 32, true, TSR_F32},
-    {512, 128, 512, 32, false, TSR_F32},
-    {64, 64, 64, 256, false, TSR_F32},
-    {0},
-};
-static const gemm_shape small[] = {
-    {2048, 192, 192, 1, true, TSR_F32}, {2048, 512, 192, 1, true, TSR_F32},
-    {2048, 192, 512, 1, true, TSR_F32}, {32, 32, 32, 1, false, TSR_F32},
-    {8, 512, 192, 1, true, TSR_F32},    {0},
-};
-static const struct {
-    const char *name;
-    const gemm_shape *shapes;
-} sets[] = {{"square", square}, {"llm", llm}, {"batched", batched}, {"small", small}};
-enum { N_SETS = sizeof sets / sizeof *sets };
-
-typedef struct gemm_case {
-    tsr_context *ctx;
-    tsr_tensor a, b, c;
-} gemm_case;
-
-static tsr_status run_gemm(void *arg)
+tsr_status bench_open_peers(bench *b, const bench_gemm_options *options)
 {
-    const gemm_case *g = arg;
-    return tsr_bmm(g->ctx, 1, &g->a, &g->b, 0, &g->c, NULL);
+    return bench_peers_open(options, tsr_context_n_threads(b->ctx), &b->peers);
 }
 
-static tsr_status allocate_filled(tsr_context *ctx, tsr_dtype dtype, int64_t n0, int64_t n1, int64_t n2,
-                                  tsr_tensor *out)
+/* The line of the context's kernels that serves: of the compute type, where the set has none of it, of f32.
+ */
+static void kernel_name(tsr_context *ctx, bench_compute compute, char *out, size_t size)
 {
-    TSR_TRY(tsr_tensor_allocate(ctx, dtype, 3, (const int64_t[]){n0, n1, n2}, out));
-    return tsr_fill(ctx, 0.5, out);
-}
-
-static tsr_status measure_shape(bench *b, const gemm_shape *s)
-{
-    tsr_context *ctx = bench_context(b);
-    gemm_case g = {.ctx = ctx};
-    tsr_status status = allocate_filled(ctx, s->dtype, s->batch, s->m, s->k, &g.a);
-    if (status == TSR_OK)
-        status = allocate_filled(ctx, s->dtype, s->batch, s->b_transposed ? s->n : s->k,
-                                 s->b_transposed ? s->k : s->n, &g.b);
-    if (status == TSR_OK) status = allocate_filled(ctx, TSR_F32, s->batch, s->m, s->n, &g.c);
-    if (status == TSR_OK) {
-        if (s->b_transposed) g.b = tsr_tensor_transpose(&g.b, 1, 2);
-        const double elements = (double)s->batch * (double)(s->m * s->k + s->k * s->n);
-        bench_row row = {.op = "gemm",
-                         .flop = 2.0 * (double)s->batch * (double)s->m * (double)s->n * (double)s->k,
-                         .nbytes = elements * (double)tsr_dtype_nbytes(s->dtype) +
-                                   4.0 * (double)s->batch * (double)s->m * (double)s->n,
-                         .run = run_gemm,
-                         .arg = &g};
-        const char *form = s->b_transposed ? "A B^T" : "A B";
-        snprintf(row.shape, sizeof row.shape,
-                 "%s %s m %" PRId64 " n %" PRId64 " k %" PRId64 " batch %" PRId64, tsr_dtype_name(s->dtype),
-                 form, s->m, s->n, s->k, s->batch);
-        snprintf(row.json, sizeof row.json,
-                 "\"dtype\":\"%s\",\"m\":%" PRId64 ",\"n\":%" PRId64 ",\"k\":%" PRId64 ",\"batch\":%" PRId64
-                 ",\"b_transposed\":%s",
-                 tsr_dtype_name(s->dtype), s->m, s->n, s->k, s->batch, s->b_transposed ? "true" : "false");
-        status = bench_measure(b, &row);
+    static const char *const families[] = {"gemm_f32", "gemm_bf16", "gemm_s8"};
+    const int wanted[] = {(int)compute, BENCH_F32};
+    snprintf(out, size, "%s", tsr_context_backend(ctx));
+    for (int i = 0; i < 2; i++) {
+        const char *line = strstr(tsr_context_kernels(ctx), families[wanted[i]]);
+        if (line == NULL) continue;
+        snprintf(out, size, "%.*s", (int)strcspn(line, " \n"), line);
+        return;
     }
-    tsr_free(ctx, g.a.data);
-    tsr_free(ctx, g.b.data);
-    tsr_free(ctx, g.c.data);
+}
+
+static void describe(const gemm_problem *p, tsr_context *ctx, bench_row *row)
+{
+    char kernel[64], batch[64] = "";
+    const char *form = p->is_packing && p->form == GEMM_PACKED ? "as is" : gemm_form_names[p->form];
+    const char *cache = p->cold ? "cold" : "warm", *dtype = tsr_dtype_name(p->dtype);
+    kernel_name(ctx, gemm_case_compute(p), kernel, sizeof kernel);
+    if (p->batch * p->heads > 1) snprintf(batch, sizeof batch, " x %" PRId64, p->batch * p->heads);
+    snprintf(row->shape, sizeof row->shape, "%s %s m %" PRId64 " n %" PRId64 " k %" PRId64 "%s %s%s", dtype,
+             form, p->m, p->n, p->k, batch, p->b_transposed ? "B^T " : "", cache);
+    snprintf(row->json, sizeof row->json,
+             "\"dtype\":\"%s\",\"m\":%" PRId64 ",\"n\":%" PRId64 ",\"k\":%" PRId64 ",\"batch\":%" PRId64
+             ",\"heads\":%" PRId64 ",\"form\":\"%s\",\"b\":\"%s\",\"b_transposed\":%s,\"cache\":\"%s\","
+             "\"kernel\":\"%s\"",
+             dtype, p->m, p->n, p->k, p->batch, p->heads, form,
+             gemm_form_is_packed(p->form) ? "packed" : "plain", p->b_transposed ? "true" : "false", cache,
+             kernel);
+}
+
+static tsr_status measure_case(bench *b, gemm_case *g)
+{
+    const gemm_problem *p = &g->operands.p;
+    const double products = (double)p->batch * (double)p->heads;
+    bench_rival rivals[BENCH_MAX_PEERS];
+    bench_row row = {.op = p->is_packing ? "pack" : "gemm",
+                     .flop = 2 * products * (double)p->m * (double)p->n * (double)p->k,
+                     .nbytes = gemm_case_nbytes(g),
+                     .compute = gemm_case_compute(p),
+                     .in_cache = !p->cold && gemm_case_nbytes(g) < (double)bench_cache_nbytes(),
+                     .run = gemm_case_run,
+                     .arg = g,
+                     .rivals = rivals};
+    describe(p, b->ctx, &row);
+    if (p->is_packing) {
+        TSR_TRY(bench_time(b, gemm_case_run, g, &row.unit_seconds));
+        row.unit = "product with m 512";
+        row.run = gemm_case_pack;
+        row.flop = 0;
+        row.in_cache = false;
+    } else if (p->form <= GEMM_PACKED) { /* no peer has our quantised weights */
+        row.n_rivals = bench_peers_prepare(b->peers, p, g->truth, rivals);
+    }
+    return bench_measure(b, &row);
+}
+
+/* A line for people who wait: each row on a terminal, else every tenth. */
+static void show_progress(const gemm_problem *p, int i, int n)
+{
+    if (n < 2 || (!isatty(STDERR_FILENO) && i % 10 != 0)) return;
+    fprintf(stderr, "[%d/%d] %s %s %s m %" PRId64 " n %" PRId64 " k %" PRId64 "\n", i + 1, n,
+            tsr_dtype_name(p->dtype), gemm_form_names[p->form], p->cold ? "cold" : "warm", p->m, p->n, p->k);
+}
+
+static tsr_status measure_problem(bench *b, const gemm_problem *p)
+{
+    gemm_case g;
+    tsr_status status = gemm_case_open(b->ctx, p, &g);
+    if (status == TSR_ERR_UNSUPPORTED || status == TSR_ERR_DTYPE || status == TSR_ERR_MEMORY) {
+        fprintf(stderr, "left out: %s %s %s m %" PRId64 " n %" PRId64 " k %" PRId64 ": %s\n",
+                tsr_dtype_name(p->dtype), gemm_form_names[p->form], p->cold ? "cold" : "warm", p->m, p->n,
+                p->k, tsr_last_error());
+        return TSR_OK;
+    }
+    if (status != TSR_OK)
+        return tsr_fail_within(status, "%s %s m %" PRId64 " n %" PRId64 " k %" PRId64,
+                               tsr_dtype_name(p->dtype), gemm_form_names[p->form], p->m, p->n, p->k);
+    status = measure_case(b, &g);
+    gemm_case_close(&g);
     return status;
 }
 
-tsr_status bench_gemm(bench *b, const char *set)
+tsr_status bench_gemm(bench *b, const bench_gemm_options *options)
 {
-    bool found = false;
-    for (int i = 0; i < N_SETS; i++) {
-        if (set != NULL && strcmp(set, sets[i].name) != 0) continue;
-        found = true;
-        for (const gemm_shape *s = sets[i].shapes; s->m != 0; s++) TSR_TRY(measure_shape(b, s));
+    gemm_list list = {0};
+    tsr_status status = options->m > 0 ? gemm_list_shape(options, &list)
+                                       : gemm_list_set(options->set, options->cache, &list);
+    for (int i = 0; i < list.n && status == TSR_OK; i++) {
+        show_progress(&list.items[i], i, list.n);
+        status = measure_problem(b, &list.items[i]);
     }
-    return found ? TSR_OK
-                 : tsr_fail(TSR_ERR_ARGUMENT, "set is '%s', must be square, llm, batched or small", set);
+    free(list.items);
+    return status;
 }

@@ -18,7 +18,7 @@ static int read_flags(int argc, char **argv, bench_flags *f)
     f->data = "/usr/share/common-licenses";
     const option options[] = {
         text_option("--set", "NAME", &f->set,
-                    "gemm: square, llm, batched or small; attention: long or short (default: all)"),
+                    "attention: long or short (default: both); gemm: see tessera bench gemm --help"),
         text_option("--data", "PATH", &f->data, "train: text (default /usr/share/common-licenses)"),
         real_option("--seconds", "S", &f->scale, 0.001, 1000, "time for each row (default 1)"),
         backend_option(&f->common),
@@ -33,16 +33,19 @@ static int read_flags(int argc, char **argv, bench_flags *f)
             "Measures this machine's own limits (multiply-adds of each instruction set, reading memory),\n"
             "then rows as shares of the limit that binds them; medians of 7 rounds or more. A row\n"
             "during which the machine's peak moved by over 3 % is measured again. With --json, one\n"
-            "object a line.",
-        .example = "tessera bench gemm --set llm",
+            "object a line.\n\n"
+            "tessera bench gemm has options of its own (tessera bench gemm --help), and peers: without an\n"
+            "argument they take part as well.",
+        .example = "tessera bench attention --set long",
         .options = options,
         .max_arguments = 1,
         .arguments = &f->what,
     };
     const int status = options_read(&line, argc, argv);
     if (status != OPTIONS_READ) return status;
-    if (f->set != NULL && strcmp(f->what, "gemm") != 0 && strcmp(f->what, "attention") != 0)
-        return usage_error("bench", "--set: goes with gemm or attention");
+    if (f->set != NULL && strcmp(f->what, "attention") != 0)
+        return usage_error("bench", strcmp(f->what, "gemm") == 0 ? "--set: must come after gemm"
+                                                                 : "--set: goes with gemm or attention");
     static const char *const whats[] = {"all", "machine", "gemm", "attention", "train"};
     for (size_t i = 0; i < sizeof whats / sizeof *whats; i++)
         if (strcmp(f->what, whats[i]) == 0) return OPTIONS_READ;
@@ -51,10 +54,12 @@ static int read_flags(int argc, char **argv, bench_flags *f)
 
 static tsr_status run(bench *b, const bench_flags *f)
 {
-    const bool all = strcmp(f->what, "all") == 0;
-    tsr_status status = TSR_OK;
+    const bool all = strcmp(f->what, "all") == 0, gemm = all || strcmp(f->what, "gemm") == 0;
+    const bench_gemm_options products = {.batch = 1, .heads = 1};
+    tsr_status status = gemm ? bench_open_peers(b, &products) : TSR_OK;
+    if (status != TSR_OK) return status;
     bench_print_machine(b);
-    if (all || strcmp(f->what, "gemm") == 0) status = bench_gemm(b, f->set);
+    if (gemm) status = bench_gemm(b, &products);
     if (status == TSR_OK && (all || strcmp(f->what, "attention") == 0)) status = bench_attention(b, f->set);
     if (status == TSR_OK && (all || strcmp(f->what, "train") == 0)) status = bench_train(b, f->data);
     return status;
@@ -63,6 +68,8 @@ static tsr_status run(bench *b, const bench_flags *f)
 int command_bench(int argc, char **argv)
 {
     bench_flags f = {0};
+    if (argc > 1 && strcmp(argv[1], "gemm") == 0) return command_bench_gemm(argc - 1, argv + 1);
+    if (argc == 4 && strcmp(argv[1], "serve-peer") == 0) return bench_serve_peer(argv[2], argv[3]);
     const int status = read_flags(argc, argv, &f);
     if (status != OPTIONS_READ) return status;
     const bench_options options = {.backend = f.common.backend,

@@ -97,6 +97,15 @@ static int read_choice(const command_line *line, const option *o, const char *te
                        tsr_printable(text).text, names);
 }
 
+static int add_text(const command_line *line, const option *o, const char *text)
+{
+    text_list *list = o->out;
+    if (list->n == MAX_TEXTS)
+        return usage_error(line->command, "%s: given more than %d times", long_name(o), MAX_TEXTS);
+    list->items[list->n++] = text;
+    return OPTIONS_READ;
+}
+
 static int read_value(const command_line *line, const option *o, const char *text)
 {
     char *end;
@@ -106,6 +115,7 @@ static int read_value(const command_line *line, const option *o, const char *tex
     case OPTION_INT: return read_int(line, o, text, o->out, &end);
     case OPTION_REAL: return read_real(line, o, text);
     case OPTION_PAIR: return read_pair(line, o, text);
+    case OPTION_TEXTS: return add_text(line, o, text);
     case OPTION_FLAG:
     case OPTION_END: break;
     }

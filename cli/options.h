@@ -3,8 +3,8 @@
  *
  * A command lists its options as a table; each entry names a flag, where its value goes and
  * what it may be. `--name value` and `--name=value` are the same; of a flag given twice the last
- * counts; `--` ends the options. Every mistake is one line, "tessera gemm: --alpha: 'x' is not a
- * number", and exit status 2.
+ * counts (but see texts_option); `--` ends the options. Every mistake is one line, "tessera gemm: --alpha:
+ * 'x' is not a number", and exit status 2.
  */
 #ifndef TSR_CLI_OPTIONS_H
 #define TSR_CLI_OPTIONS_H
@@ -20,7 +20,15 @@ typedef enum option_kind {
     OPTION_INT,    /* int64_t *     */
     OPTION_REAL,   /* double *      */
     OPTION_PAIR,   /* int64_t [2]   */
+    OPTION_TEXTS,  /* text_list *   */
 } option_kind;
+
+/* What an option that may be given several times was given. */
+enum { MAX_TEXTS = 16 };
+typedef struct text_list {
+    const char *items[MAX_TEXTS];
+    int n;
+} text_list;
 
 /* One row of the table; made by the functions below. */
 typedef struct option {
@@ -93,6 +101,12 @@ static inline option pair_option(const char *name, const char *value, int64_t ou
                     .out = out,
                     .low = low,
                     .high = high};
+}
+
+/* May be given several times; all count. */
+static inline option texts_option(const char *name, const char *value, text_list *out, const char *help)
+{
+    return (option){.name = name, .value = value, .help = help, .kind = OPTION_TEXTS, .out = out};
 }
 
 /* The same, noting in *given whether it was given. */

@@ -1,0 +1,24 @@
+/* bench/bench_impl.h - what a bench is made of */
+#ifndef TSR_BENCH_IMPL_H
+#define TSR_BENCH_IMPL_H
+
+#include "bench.h"
+#include "peer.h"
+
+/* A call this long needs no warming up before its round. */
+#define BENCH_LONG_CALL_SECONDS 0.02
+
+struct bench {
+    bench_options options;
+    tsr_context *ctx;
+    tsr_threads *threads;
+    bench_multiply multiply[BENCH_N_COMPUTES]; /* of the set in use; NULL where it has none */
+    const tsr_peak_kernel *reader;
+    char *memory; /* to be read */
+    size_t memory_nbytes;
+    double best[BENCH_N_FLOORS]; /* the highest peaks seen */
+    bench_peers *peers;          /* NULL until they are opened */
+    bool header_printed;
+};
+
+#endif
