@@ -99,9 +99,11 @@ static gemm_product product_of(const tsr_cpu *cpu, const tsr_gemm_args *g)
                       .beta = g->beta,
                       .store_kernel = cpu->gemm_store,
                       .store = {.scale = 1, .beta = g->beta, .c_dtype = g->c.dtype}};
-    p.type = g->a.dtype == TSR_S8                               ? GEMM_S8
-             : g->a.dtype == TSR_BF16 && cpu->gemm_bf16 != NULL ? GEMM_BF16
-                                                                : GEMM_F32;
+    const bool both_bf16 = g->a.dtype == TSR_BF16 && g->b.dtype == TSR_BF16;
+    if (g->a.dtype == TSR_S8)
+        p.type = GEMM_S8;
+    else
+        p.type = both_bf16 && cpu->gemm_bf16 != NULL ? GEMM_BF16 : GEMM_F32;
     if (p.type == GEMM_S8) {
         p.kernel = cpu->gemm_s8;
         p.c_in_place = has_unit_cols(&g->c) && g->alpha == 1 && (g->beta == 0 || g->beta == 1);
