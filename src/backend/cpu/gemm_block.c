@@ -204,6 +204,7 @@ typedef struct block {
     int64_t next_j, next_n; /* the columns that are probably next: their first chunk is fetched */
     const gemm_scratch *scratch;
     int64_t panel_nbytes, sums_row;
+    bool has_one_chunk;
 } block;
 
 /* Rows [first, first + n) of the block's t-th tile of n_tiles nearly equal ones. */
@@ -213,19 +214,52 @@ static int64_t tile_rows(int64_t m, int64_t n_tiles, int64_t t, int64_t *first)
     return m * (t + 1) / n_tiles - *first;
 }
 
-static void set_a(const gemm_product *p, int64_t chunk, int64_t i, tsr_gemm_tile *t)
+/* A chunk of a block's k: what all its tiles share. */
+typedef struct pass {
+    const block *b;
+    tsr_gemm_tile tile;
+    const char *a; /* the product's row 0, in this chunk */
+    int64_t a_row_nbytes;
+    const int32_t *a_sums;
+    int64_t steps; /* that a micro-kernel makes along k */
+    bool stores;   /* sums are finished, and go where C is */
+} pass;
+
+static void find_a(const gemm_product *p, int64_t chunk, pass *s)
 {
+    tsr_gemm_tile *t = &s->tile;
     if (p->a_packed != NULL) {
-        t->a = packed_row(p, chunk, i);
-        t->a_row = row_words(p, chunk);
+        s->a = (const char *)packed_row(p, chunk, 0);
+        t->a_row = row_words(p, chunk), t->a_k = 1;
+        s->a_row_nbytes = t->a_row * 4;
         if (p->type == GEMM_BF16) t->a_row *= 2; /* elements */
-        t->a_k = 1;
-        if (p->a_sums != NULL) t->a_sums = sums_row(p, chunk, i), t->a_sums_row = sums_of_row(p);
+        if (p->a_sums != NULL) s->a_sums = sums_row(p, chunk, 0), t->a_sums_row = sums_of_row(p);
     } else {
         const gemm_operand *a = &p->a;
-        t->a = a->data + (i * a->row + chunk * gemm_chunk_k(p) * a->col) * nbytes_of(a->dtype);
+        s->a = a->data + chunk * gemm_chunk_k(p) * a->col * nbytes_of(a->dtype);
         t->a_row = a->row, t->a_k = a->col;
+        s->a_row_nbytes = a->row * nbytes_of(a->dtype);
     }
+}
+
+static pass pass_of(const block *b, int64_t chunk)
+{
+    const gemm_product *p = b->p;
+    const int64_t k = chunk_elements(p, chunk), n_chunks = gemm_n_chunks(p);
+    const bool in_place = p->c_in_place, widens = p->type == GEMM_F32 && p->b_packed != NULL;
+    pass s = {.b = b, .stores = !in_place && chunk + 1 == n_chunks};
+    s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : padded_words(p, k),
+                             .b_dtype = widens ? p->b_dtype : TSR_F32,
+                             .group = p->group,
+                             .has_zeros = p->has_zeros,
+                             .alpha = p->alpha,
+                             .beta = chunk > 0  ? 1
+                                     : in_place ? p->beta
+                                                : 0};
+    s.steps = gemm_max(1, widens && p->b_dtype == TSR_BF16 ? gemm_ceil_div(k, 2) : s.tile.k);
+    s.tile.c_row = in_place ? p->store.c_row : n_chunks == 1 ? p->kernel->nr : b->sums_row;
+    find_a(p, chunk, &s);
+    return s;
 }
 
 /* The finished sums of a tile go where C is. */
@@ -248,69 +282,88 @@ static void store_tile(const block *b, const tsr_gemm_tile *t, int64_t i, int64_
     p->store_kernel->store(&s, m, s.panel > 0 ? gemm_min(p->c_columns - column, s.panel / 2) : n);
 }
 
-/* Tile of rows [i, i + m) of the product and the panel of n columns from j, for one chunk. */
-static void run_tile(const block *b, int64_t chunk, int64_t i, int64_t m, int64_t j, int64_t n,
-                     const panel_view *panel)
+/* What a tile fetches while it multiplies. */
+typedef struct ahead {
+    const char *from;
+    int64_t step; /* bytes with each word row */
+} ahead;
+
+/* Tile of rows [i, i + m) of the product and the panel of n columns from j. */
+static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, const panel_view *panel,
+                     const ahead *next)
 {
+    const block *b = s->b;
     const gemm_product *p = b->p;
-    const int64_t k = chunk_elements(p, chunk), last = gemm_n_chunks(p) - 1;
-    tsr_gemm_tile t = {.b = panel->data,
-                       .b_row = panel->row,
-                       .group = p->group,
-                       .has_zeros = p->has_zeros,
-                       .alpha = p->alpha,
-                       .beta = chunk > 0       ? 1
-                               : p->c_in_place ? p->beta
-                                               : 0};
-    t.k = p->type == GEMM_F32 ? k : padded_words(p, k);
-    if (p->b_packed != NULL && p->type == GEMM_F32) t.b_dtype = p->b_dtype;
-    set_a(p, chunk, i, &t);
-    if (p->c_in_place) {
-        t.c = (char *)p->store.c + (i * p->store.c_row + j) * 4;
-        t.c_row = p->store.c_row;
-    } else if (last == 0) {
-        t.c = b->scratch->sums, t.c_row = p->kernel->nr;
-    } else {
-        t.c = b->scratch->sums + (i - b->i) * b->sums_row + (j - b->j), t.c_row = b->sums_row;
-    }
+    tsr_gemm_tile t = s->tile;
+    t.a = s->a + i * s->a_row_nbytes;
+    if (s->a_sums != NULL) t.a_sums = s->a_sums + i * t.a_sums_row;
+    t.b = panel->data, t.b_row = panel->row;
+    t.ahead = next->step > 0 ? next->from : (const char *)panel->data, t.ahead_step = next->step;
+    if (p->c_in_place)
+        t.c = (char *)p->store.c + (i * t.c_row + j) * 4;
+    else if (b->has_one_chunk)
+        t.c = b->scratch->sums;
+    else
+        t.c = b->scratch->sums + (i - b->i) * t.c_row + (j - b->j);
     p->kernel->run(&t, m, n);
-    if (!p->c_in_place && chunk == last) store_tile(b, &t, i, m, j, n);
+    if (s->stores) store_tile(b, &t, i, m, j, n);
 }
 
-/* Few rows: panel by panel, from the first k to the last. */
+/*
+ * Few rows: panel by panel, from the first k to the last. A packed weight is fetched ahead by the tiles in
+ * equal parts, so that the second one does not leave memory idle: a little ahead if there is one tile, a
+ * chunk if two.
+ */
 static void run_panels(const block *b, int64_t n_tiles)
 {
-    const int64_t nr = b->p->kernel->nr;
+    enum { AHEAD_NBYTES = 4096 };
+    const gemm_product *p = b->p;
+    const int64_t nr = p->kernel->nr, n_chunks = gemm_n_chunks(p);
     for (int64_t j = 0; j < b->n; j += nr) {
         const int64_t n = gemm_min(nr, b->n - j);
-        for (int64_t chunk = 0; chunk < gemm_n_chunks(b->p); chunk++) {
-            const panel_view panel = panel_of(b->p, chunk, b->j + j, n, b->scratch->panels);
-            for (int64_t t = 0, i; t < n_tiles; t++) {
+        for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
+            const pass s = pass_of(b, chunk);
+            const panel_view panel = panel_of(p, chunk, b->j + j, n, b->scratch->panels);
+            const int64_t part = gemm_panel_nbytes(p, chunk_elements(p, chunk)) / n_tiles;
+            ahead next = {(const char *)panel.data + (n_tiles > 1 ? part * n_tiles : AHEAD_NBYTES),
+                          p->b_packed != NULL ? part / s.steps : 0};
+            for (int64_t t = 0, i; t < n_tiles; t++, next.from += part) {
                 const int64_t m = tile_rows(b->m, n_tiles, t, &i);
-                run_tile(b, chunk, b->i + i, m, b->j + j, n, &panel);
+                run_tile(&s, b->i + i, m, b->j + j, n, &panel, &next);
             }
         }
     }
+}
+
+/* The rows of A that come next, `part` of n_parts of them. */
+static ahead rows_ahead(const pass *s, int64_t i, int64_t m, int64_t n_parts)
+{
+    if (m == 0 || s->b->p->a_packed == NULL) return (ahead){NULL, 0};
+    return (ahead){s->a + i * s->a_row_nbytes, gemm_ceil_div(m * s->a_row_nbytes, n_parts * s->steps)};
 }
 
 /* Many rows: the block's panels of a chunk stay in the second cache for all of them. */
 static void run_rows(const block *b, int64_t n_tiles)
 {
     const gemm_product *p = b->p;
-    const int64_t nr = p->kernel->nr, n_chunks = gemm_n_chunks(p), panels_n = gemm_ceil_div(b->n, nr);
+    const int64_t nr = p->kernel->nr, n_chunks = gemm_n_chunks(p), n_panels = gemm_ceil_div(b->n, nr);
     panel_view panels[GEMM_BLOCK_COLUMNS / LEAST_NR];
     for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
-        for (int64_t j = 0; j < b->n; j += nr)
-            panels[j / nr] = panel_of(p, chunk, b->j + j, gemm_min(nr, b->n - j),
-                                      b->scratch->panels + j / nr * b->panel_nbytes);
-        fetch f = chunk + 1 < n_chunks ? fetch_of(p, chunk + 1, b->j, b->n, n_tiles * panels_n)
-                                       : fetch_of(p, 0, b->next_j, b->next_n, n_tiles * panels_n);
-        for (int64_t t = 0, i; t < n_tiles; t++) {
-            const int64_t m = tile_rows(b->m, n_tiles, t, &i);
-            for (int64_t j = 0; j < b->n; j += nr) {
+        const pass s = pass_of(b, chunk);
+        for (int64_t j = 0; j < n_panels; j++)
+            panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr),
+                                 b->scratch->panels + j * b->panel_nbytes);
+        fetch f = chunk + 1 < n_chunks ? fetch_of(p, chunk + 1, b->j, b->n, n_tiles * n_panels)
+                                       : fetch_of(p, 0, b->next_j, b->next_n, n_tiles * n_panels);
+        int64_t i, i_next = 0, m = tile_rows(b->m, n_tiles, 0, &i);
+        for (int64_t t = 0; t < n_tiles; t++) {
+            const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
+            ahead next = rows_ahead(&s, b->i + i_next, m_next, n_panels); /* a part with each panel */
+            for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s.steps) {
                 fetch_some(&f);
-                run_tile(b, chunk, b->i + i, m, b->j + j, gemm_min(nr, b->n - j), &panels[j / nr]);
+                run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j], &next);
             }
+            m = m_next, i = i_next;
         }
     }
 }
@@ -323,6 +376,7 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .i = i,
                .m = m,
                .scratch = scratch,
+               .has_one_chunk = gemm_n_chunks(p) == 1,
                .panel_nbytes = gemm_panel_nbytes(p, gemm_min(p->k, gemm_chunk_k(p)))};
     _Alignas(LINE_NBYTES) char tiles[LINE_NBYTES];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);

@@ -23,7 +23,7 @@ typedef enum gemm_type { GEMM_F32, GEMM_BF16, GEMM_S8, GEMM_S4 } gemm_type;
 enum { GEMM_CHUNK_WORDS = 512 };
 
 /* A block's extent: what a chunk's panels for it, and its sums, take of the second cache. */
-enum { GEMM_BLOCK_ROWS = 512, GEMM_BLOCK_COLUMNS = 128 };
+enum { GEMM_BLOCK_ROWS = 1024, GEMM_BLOCK_COLUMNS = 128 };
 
 /* Rows of so many tiles are few: their panels are the outer loop. */
 enum { GEMM_FEW_TILES = 2 };

@@ -193,6 +193,14 @@ TSR_INLINE void u16_from_vu32(uint16_t *p, vu32 v)
 
 #endif
 
+/* Fetches the `step` bytes at p, 128 at most, into the second cache; returns where the next are. */
+TSR_INLINE const char *fetch_step(const char *p, int64_t step)
+{
+    __builtin_prefetch(p, 0, 2);
+    __builtin_prefetch(p + step / 2, 0, 2);
+    return p + step;
+}
+
 /*
  * The same with all VL lanes where n is VL or more: a loop's body, written once as an inline function, serves
  * whole vectors (n the constant VL) and the tail.

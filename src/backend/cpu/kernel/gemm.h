@@ -58,6 +58,8 @@ typedef struct tsr_gemm_tile {
     void *c;
     int64_t c_row; /* elements; columns are contiguous */
     float alpha, beta;
+    const void *ahead;  /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
+    int64_t ahead_step; /* cache with each word row, 128 at most; 0: nothing                               */
 } tsr_gemm_tile;
 
 typedef struct tsr_gemm_kernel {
@@ -99,8 +101,8 @@ typedef struct tsr_gemm_kernel {
      * bf16, s8, s4: m rows of A, each into ld words, zeros from k to the next multiple of k_align words.
      * a_words words of dst for each word of s8 quads along k (2 where the instruction wants 16-bit operands).
      * s8 and s4, whose source is s8: also the sums of each `sum_every` elements of a row (the last may be
-     * shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row. s4: sum_every is the group, and zeros go
-     * on to the end of the last one.
+     * shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row. s4: sum_every is the group, and zeros
+     * go on to the end of the last one.
      */
     int32_t a_words;
     void (*pack_a)(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,

@@ -27,8 +27,10 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
     const uint16_t *a = t->a;
     const uint32_t *b = t->b;
     const int64_t a_row = t->a_row, b_row = t->b_row;
+    const char *ahead = t->ahead;
     for (int64_t p = t->k; p > 0; p--, a += 2, b += b_row) {
         vu32 bp[NV];
+        ahead = fetch_step(ahead, t->ahead_step);
         UNROLL for (int j = 0; j < NV; j++) bp[j] = vu32_load_up_to(b + j * VL, VL);
         UNROLL for (int i = 0; i < rows; i++)
         {

@@ -12,14 +12,14 @@
  * A is read through (a_row, a_k) strides: a transposed A is the same kernel. B is f32, in place or packed, or
  * a panel of 16 bits that is widened on the way: bf16 in pairs (a shift for the even row, a mask for the odd
  * one), f16 row by row. Per k: 2 MR multiply-adds, 2 loads, MR broadcasts; bound by the FMA ports, and with
- * few rows by how fast B comes from memory: it is fetched AHEAD of its use, C's rows before the first one.
+ * few rows by how fast B comes from memory. C's rows are fetched before the first step.
  */
 #include "backend/cpu/kernel/gemm.h"
 
 #include "backend/cpu/kernel/pack_bf16.h"
 #include "backend/cpu/vec.h"
 
-enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES, AHEAD_NBYTES = 4096, LINE_NBYTES = 64 };
+enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES };
 #if TSR_LANES == 16
 #define TILE_NAME "14x32"
 #elif TSR_LANES == 8
@@ -66,20 +66,15 @@ TSR_INLINE void step(vf32 acc[MR][NV], a_rows *a, int64_t a_k, const vf32 b[NV],
     a->low += a_k, a->high += a_k;
 }
 
-TSR_INLINE void fetch_ahead(const void *b, const int nbytes)
-{
-    UNROLL for (int i = 0; i < nbytes; i += LINE_NBYTES)
-        __builtin_prefetch((const char *)b + AHEAD_NBYTES + i);
-}
-
 TSR_INLINE void multiply_f32(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
 {
     a_rows a = rows_of(t);
+    const char *ahead = t->ahead;
     const int64_t a_k = t->a_k * (int64_t)sizeof(float), b_row = t->b_row;
     const float *b = t->b;
     for (int64_t p = t->k; p > 0; p--, b += b_row) {
         vf32 row[NV];
-        fetch_ahead(b, sizeof row);
+        ahead = fetch_step(ahead, t->ahead_step);
         UNROLL for (int j = 0; j < NV; j++) row[j] = vf32_load(b + j * VL);
         step(acc, &a, a_k, row, rows);
     }
@@ -88,11 +83,12 @@ TSR_INLINE void multiply_f32(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int
 TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
 {
     a_rows a = rows_of(t);
+    const char *ahead = t->ahead;
     const int64_t a_k = t->a_k * (int64_t)sizeof(float);
     const float *b = t->b; /* pairs, by their bits */
     for (int64_t p = t->k; p > 0; p -= 2, b += NR) {
         vf32 row[NV];
-        fetch_ahead(b, sizeof row);
+        ahead = fetch_step(ahead, t->ahead_step);
         UNROLL for (int j = 0; j < NV; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) << 16);
         step(acc, &a, a_k, row, rows);
         if (p == 1) break;
@@ -105,11 +101,12 @@ TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const in
 TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
 {
     a_rows a = rows_of(t);
+    const char *ahead = t->ahead;
     const int64_t a_k = t->a_k * (int64_t)sizeof(float);
     const uint16_t *b = t->b;
     for (int64_t p = t->k; p > 0; p--, b += NR) {
         vf32 row[NV];
-        fetch_ahead(b, sizeof row / 2);
+        ahead = fetch_step(ahead, t->ahead_step);
         UNROLL for (int j = 0; j < NV; j++) row[j] = vf32_from_f16(b + j * VL);
         step(acc, &a, a_k, row, rows);
     }

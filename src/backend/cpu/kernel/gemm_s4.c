@@ -1,7 +1,8 @@
 /*
  * gemm_s4.c - s4 GEMM micro-kernel: C[MR, NR] = alpha A[MR, k] B[k, NR] + beta C, A of s8, B in groups
  *
- *     C = alpha * sum over groups g of scale[g] * (sum of a * u4 over g - zero[g] * sum of a over g) + beta * C
+ *     C = alpha * sum over groups g of scale[g] * (sum of a * u4 over g - zero[g] * sum of a over g) + beta *
+ * C
  *
  * Compiled once per instruction set; VL lanes, NR = 2 VL. Sums within a group are integers and exact; groups
  * are added in f32, in order.
@@ -78,7 +79,8 @@ TSR_INLINE void multiply_add(vi32 sum[MR][NV], const int rows, packed_a *a, cons
             vu32 u[NV];
             unpack(u, b, half);
             UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++)
-                part[i][j] = (vi16x2)vi32_added((vi32)vi16x2_dot_quads(part[i][j], u[j], packed_a_splat(a, i, half)));
+                part[i][j] = (vi16x2)vi32_added(
+                    (vi32)vi16x2_dot_quads(part[i][j], u[j], packed_a_splat(a, i, half)));
         }
     }
     const vi16x2 ones = (vi16x2)vu32_splat(0x00010001u);

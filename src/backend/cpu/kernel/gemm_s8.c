@@ -1,8 +1,8 @@
 /*
  * gemm_s8.c - s8 GEMM micro-kernel: C[MR, NR] = A[MR, k] B[k, NR] + beta C, s32 and exact
  *
- * Compiled once per instruction set; VL lanes, NR = 2 VL. A word along k is four elements. B's are u8, 128 too
- * large, so that C starts from -128 times the sum of A's row.
+ * Compiled once per instruction set; VL lanes, NR = 2 VL. A word along k is four elements. B's are u8, 128
+ * too large, so that C starts from -128 times the sum of A's row.
  *
  *                  b   p-th word row of the panel            registers     AVX2   AVX-VNNI   AVX-512   VNNI
  *          +------------------+                              C             4 x 2   6 x 2     12 x 2   14 x 2
@@ -80,7 +80,11 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
 
     packed_a a = packed_a_of(t->a, t->a_row);
     const uint32_t *b = t->b;
-    for (int64_t p = t->k; p > 0; p--, packed_a_move(&a, A_WORDS), b += NR) multiply_add(acc, rows, &a, b);
+    const char *ahead = t->ahead;
+    for (int64_t p = t->k; p > 0; p--, packed_a_move(&a, A_WORDS), b += NR) {
+        ahead = fetch_step(ahead, t->ahead_step);
+        multiply_add(acc, rows, &a, b);
+    }
 
     const int add = t->beta != 0;
     int32_t *c = t->c;
