@@ -159,8 +159,8 @@ static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int6
 }
 
 /*
- * The part of B that is packed next, fetched into the second cache a few lines at a time while tiles are
- * multiplied: packing then never waits for memory.
+ * A part of a matrix that is read next, fetched into the second cache a few lines at a time while tiles are
+ * multiplied: packing then never waits for memory, nor does the first tile of another product.
  */
 typedef struct fetch {
     const char *next, *row_end, *end; /* end: past the last row's beginning */
@@ -168,20 +168,44 @@ typedef struct fetch {
     int64_t lines; /* at a time */
 } fetch;
 
-static fetch fetch_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, int64_t n_tiles)
+/* rows of row_nbytes, in n_times parts. Rows that repeat or run backwards are rare, and right without. */
+static fetch fetch_of(const char *at, int64_t rows, int64_t row_nbytes, int64_t stride, int64_t n_times)
+{
+    fetch f = {.next = at, .end = at, .row_end = at + row_nbytes, .row_nbytes = row_nbytes, .stride = stride};
+    if (stride > 0 && row_nbytes > 0) f.end = at + rows * stride;
+    f.lines = gemm_ceil_div(rows * (gemm_ceil_div(row_nbytes, LINE_NBYTES) + 1), n_times);
+    return f;
+}
+
+static fetch fetch_nothing(void) { return fetch_of(NULL, 0, 0, 0, 1); }
+
+/* What a chunk of n columns from j is packed from. */
+static fetch fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, int64_t n_times)
 {
     const gemm_operand *b = &p->b;
     const int64_t size = nbytes_of(b->dtype), k = chunk_elements(p, chunk);
     const char *at = b->data + (chunk * gemm_chunk_k(p) * b->row + j * b->col) * size;
-    fetch f = {.next = at, .end = at};
-    if (p->b_packed != NULL || p->b_in_place || (b->col != 1 && b->row != 1)) return f;
-    const int64_t rows = b->col == 1 ? k : n;
-    f.row_nbytes = (b->col == 1 ? n : k) * size;
-    f.stride = (b->col == 1 ? b->row : b->col) * size;
-    f.row_end = at + f.row_nbytes, f.end = at + rows * f.stride;
-    f.lines = gemm_ceil_div(rows * (gemm_ceil_div(f.row_nbytes, LINE_NBYTES) + 1), n_tiles);
-    if (f.stride <= 0) f.end = at; /* repeated or backwards: rare, and right without */
-    return f;
+    if (p->b_packed == NULL && b->col == 1) return fetch_of(at, k, n * size, b->row * size, n_times);
+    if (p->b_packed == NULL && b->row == 1) return fetch_of(at, n, k * size, b->col * size, n_times);
+    return fetch_nothing();
+}
+
+static fetch fetch_of_next_b(const gemm_next *next, int64_t n_times)
+{
+    if (next->p == NULL) return fetch_nothing();
+    const int64_t n = gemm_min(GEMM_BLOCK_COLUMNS, next->p->n - next->j);
+    return fetch_of_b(next->p, 0, next->j, n, n_times);
+}
+
+/* The first chunk of rows of A that are read in place, if the second cache has room for them. */
+static fetch fetch_of_a(const gemm_next *next, int64_t n_times)
+{
+    enum { ROOM_NBYTES = 512 << 10 };
+    const gemm_product *p = next->p;
+    if (p == NULL || !next->new_rows || p->a_packed != NULL || p->a.col != 1) return fetch_nothing();
+    const int64_t size = nbytes_of(p->a.dtype), row_nbytes = chunk_elements(p, 0) * size;
+    if (next->m * row_nbytes > ROOM_NBYTES) return fetch_nothing();
+    return fetch_of(p->a.data + next->i * p->a.row * size, next->m, row_nbytes, p->a.row * size, n_times);
 }
 
 static void fetch_some(fetch *f)
@@ -201,7 +225,7 @@ static void fetch_some(fetch *f)
 typedef struct block {
     const gemm_product *p;
     int64_t i, m, j, n;
-    int64_t next_j, next_n; /* the columns that are probably next: their first chunk is fetched */
+    const gemm_next *next;
     const gemm_scratch *scratch;
     int64_t panel_nbytes, sums_row;
     bool has_one_chunk;
@@ -353,14 +377,17 @@ static void run_rows(const block *b, int64_t n_tiles)
         for (int64_t j = 0; j < n_panels; j++)
             panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr),
                                  b->scratch->panels + j * b->panel_nbytes);
-        fetch f = chunk + 1 < n_chunks ? fetch_of(p, chunk + 1, b->j, b->n, n_tiles * n_panels)
-                                       : fetch_of(p, 0, b->next_j, b->next_n, n_tiles * n_panels);
+        const bool is_last = chunk + 1 == n_chunks;
+        fetch of_b = !is_last ? fetch_of_b(p, chunk + 1, b->j, b->n, n_tiles * n_panels)
+                              : fetch_of_next_b(b->next, n_tiles * n_panels);
+        fetch of_a = is_last ? fetch_of_a(b->next, n_tiles * n_panels) : fetch_nothing();
         int64_t i, i_next = 0, m = tile_rows(b->m, n_tiles, 0, &i);
         for (int64_t t = 0; t < n_tiles; t++) {
             const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
             ahead next = rows_ahead(&s, b->i + i_next, m_next, n_panels); /* a part with each panel */
             for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s.steps) {
-                fetch_some(&f);
+                fetch_some(&of_b);
+                fetch_some(&of_a);
                 run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j], &next);
             }
             m = m_next, i = i_next;
@@ -368,7 +395,7 @@ static void run_rows(const block *b, int64_t n_tiles)
     }
 }
 
-void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, int64_t next_j,
+void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, const gemm_next *next,
                      const gemm_scratch *scratch)
 {
     const int64_t n_tiles = gemm_ceil_div(m, p->kernel->mr), nr = p->kernel->nr, end = j + n;
@@ -381,9 +408,9 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
     _Alignas(LINE_NBYTES) char tiles[LINE_NBYTES];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);
     for (b.j = j; b.j < end; b.j += GEMM_BLOCK_COLUMNS) {
+        const gemm_next beside = {p, i, m, b.j + GEMM_BLOCK_COLUMNS, false};
         b.n = gemm_min(GEMM_BLOCK_COLUMNS, end - b.j), b.sums_row = gemm_ceil_div(b.n, nr) * nr;
-        b.next_j = b.j + b.n < end ? b.j + b.n : next_j;
-        b.next_n = gemm_max(0, gemm_min(GEMM_BLOCK_COLUMNS, p->n - b.next_j));
+        b.next = beside.j < end ? &beside : next;
         if (n_tiles <= GEMM_FEW_TILES)
             run_panels(&b, n_tiles);
         else

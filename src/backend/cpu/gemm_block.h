@@ -87,11 +87,16 @@ typedef struct gemm_scratch {
 /* For blocks of `rows` rows at most. */
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory);
 
-/*
- * Rows [i, i + m), columns [j, j + n) of sums, all of k, block by block; j is a multiple of the kernel's nr.
- * next_j: where this thread probably goes on, p->n if not in this product.
+/* The block that the thread probably works on next, so that its operands can be fetched. p NULL: none. */
+typedef struct gemm_next {
+    const gemm_product *p;
+    int64_t i, m, j;
+    bool new_rows; /* of A, not those at work */
+} gemm_next;
+
+/* Rows [i, i + m), columns [j, j + n) of sums, all of k, block by block; j is a multiple of the kernel's nr.
  */
-void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, int64_t next_j,
+void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, const gemm_next *next,
                      const gemm_scratch *scratch);
 
 static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }

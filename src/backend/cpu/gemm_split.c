@@ -101,28 +101,50 @@ static int64_t part_of(int64_t units, int64_t i, int64_t n, int64_t *first)
     return units * (i + 1) / n - *first;
 }
 
-static void block_of(const gemm_split *s, const gemm_product *p, int64_t rows, int64_t columns, int32_t slot)
+/* Block `index` of the product's, row by row of blocks. */
+typedef struct block_place {
+    int64_t i, m, j, n;
+} block_place;
+
+static block_place place_of(const gemm_split *s, const gemm_product *p, int64_t index)
 {
-    const int64_t nr = p->kernel->nr, n_threads = tsr_threads_count(s->cpu->threads);
-    int64_t i, j, next = p->n;
-    const int64_t m = part_of(p->m, rows, s->n_row_blocks, &i);
-    const int64_t panels = part_of(panels_of(p), columns, s->n_column_blocks, &j);
-    /* Items are claimed in order, and take the threads equally long. */
-    const int64_t next_columns = columns + n_threads;
-    if (next_columns < s->n_column_blocks)
-        part_of(panels_of(p), next_columns, s->n_column_blocks, &next), next *= nr;
-    else if (rows + 1 < s->n_row_blocks)
-        part_of(panels_of(p), next_columns % s->n_column_blocks, s->n_column_blocks, &next), next *= nr;
-    j *= nr;
-    if (m > 0 && panels > 0)
-        gemm_run_blocks(p, i, m, j, gemm_min(panels * nr, p->n - j), next, &s->scratch[slot]);
+    const int64_t nr = p->kernel->nr;
+    block_place at;
+    at.m = part_of(p->m, index / s->n_column_blocks, s->n_row_blocks, &at.i);
+    const int64_t panels = part_of(panels_of(p), index % s->n_column_blocks, s->n_column_blocks, &at.j);
+    at.j *= nr;
+    at.n = gemm_min(panels * nr, p->n - at.j);
+    return at;
+}
+
+static gemm_next next_at(const gemm_split *s, const gemm_product *p, int64_t index, bool new_rows)
+{
+    const block_place at = place_of(s, p, index);
+    return (gemm_next){p, at.i, at.m, at.j, new_rows};
+}
+
+static void run_place(const gemm_split *s, const gemm_product *p, int64_t index, const gemm_next *next,
+                      int32_t slot)
+{
+    const block_place at = place_of(s, p, index);
+    if (at.m > 0 && at.n > 0) gemm_run_blocks(p, at.i, at.m, at.j, at.n, next, &s->scratch[slot]);
+}
+
+/* Items are claimed in order and take the threads equally long: the next one here is as far on as there are
+ * threads. */
+static int64_t next_item(const gemm_split *s, int64_t item)
+{
+    return item + tsr_threads_count(s->cpu->threads);
 }
 
 static void block_item(void *arg, int64_t item, int32_t slot)
 {
     const split_job *job = arg;
     const gemm_split *s = job->split;
-    block_of(s, job->p, item / s->n_column_blocks, item % s->n_column_blocks, slot);
+    const int64_t after = next_item(s, item);
+    gemm_next next = {NULL};
+    if (after < s->n_row_blocks * s->n_column_blocks) next = next_at(s, job->p, after, false);
+    run_place(s, job->p, item, &next, slot);
 }
 
 /* One block of one product of the batch, A in place; or whole products, several. */
@@ -130,17 +152,17 @@ static void batch_item(void *arg, int64_t item, int32_t slot)
 {
     const split_job *job = arg;
     const gemm_split *s = job->split;
-    const int64_t blocks = s->n_row_blocks * s->n_column_blocks;
-    gemm_product p = *job->p;
-    if (blocks > 1) {
-        job->describe(job->batch, item / blocks, &p);
-        block_of(s, &p, item % blocks / s->n_column_blocks, item % s->n_column_blocks, slot);
-        return;
-    }
-    const int64_t first = item * s->products_per_item;
-    for (int64_t i = first; i < gemm_min(first + s->products_per_item, s->n_products); i++) {
-        job->describe(job->batch, i, &p);
-        gemm_run_blocks(&p, 0, p.m, 0, p.n, p.n, &s->scratch[slot]);
+    const int64_t blocks = s->n_row_blocks * s->n_column_blocks, each = s->products_per_item;
+    for (int64_t at = item * each; at < gemm_min((item + 1) * each, s->n_products * blocks); at++) {
+        const int64_t after = at + 1 < (item + 1) * each ? at + 1 : next_item(s, item) * each;
+        gemm_product p = *job->p, p_next = *job->p;
+        gemm_next next = {NULL};
+        job->describe(job->batch, at / blocks, &p);
+        if (after < s->n_products * blocks) {
+            job->describe(job->batch, after / blocks, &p_next);
+            next = next_at(s, &p_next, after % blocks, after / s->n_column_blocks != at / s->n_column_blocks);
+        }
+        run_place(s, &p, at % blocks, &next, slot);
     }
 }
 
@@ -158,7 +180,7 @@ static void own_a_rows(const split_job *job, gemm_product *p, int64_t row_block,
     p->store.c = (char *)p->store.c + first * p->store.c_row * c_nbytes;
     p->a_packed = own->a_packed, p->a_sums = own->a_sums;
     gemm_pack_a(p, 0, m);
-    gemm_run_blocks(p, 0, m, 0, p->n, p->n, &s->scratch[slot]);
+    gemm_run_blocks(p, 0, m, 0, p->n, &(gemm_next){NULL}, &s->scratch[slot]);
 }
 
 static void own_a_item(void *arg, int64_t item, int32_t slot)
