@@ -22,10 +22,10 @@ static int64_t any_of(const int64_t *values, int64_t n) { return values[kit_betw
 
 static void choose_sizes(kit_attention *c)
 {
-    static const int64_t lengths[] = {0, 1, 3, 17, 113, 239, 256, 257, 600};
+    static const int64_t lengths[] = {0, 1, 3, 16, 17, 113, 239, 256, 257, 600};
     static const int64_t widths[] = {1, 3, 8, 16, 33, 64, 80};
     do {
-        c->lq = any_of(lengths, 9), c->lk = any_of(lengths, 9);
+        c->lq = any_of(lengths, 10), c->lk = any_of(lengths, 10);
         if (kit_one_in(2)) c->lk = c->lq;
         c->b = kit_between(1, 3), c->hkv = kit_between(1, 2), c->hq = c->hkv * kit_between(1, 3);
         if (c->lq * c->lk > 20000) c->b = c->hkv = 1, c->hq = kit_between(1, 2);
@@ -136,13 +136,15 @@ kit_attention kit_attention_sequence(const kit_attention *c, int64_t b)
     return r;
 }
 
-kit_attention kit_attention_last_query(const kit_attention *c)
+kit_attention kit_attention_last_queries(const kit_attention *c, int64_t n)
 {
     kit_attention r = *c;
-    r.lq = 1;
+    r.lq = n;
     tsr_tensor *const rows[] = {&r.q, &r.dout, &r.dlse, &r.bias, &r.mask};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = part_of(rows[i], 2, c->lq - 1, 1);
-    r.dbias_shape[2] = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i]->data != NULL && (rows[i]->shape[2] == c->lq))
+            *rows[i] = tsr_tensor_slice(rows[i], 2, c->lq - n, n);
+    if (r.dbias_shape[2] == c->lq) r.dbias_shape[2] = n;
     return r;
 }
 
@@ -213,11 +215,11 @@ kit_attention_result kit_attention_result_sequence(const kit_attention_result *r
     return s;
 }
 
-kit_attention_result kit_attention_result_last_query(const kit_attention_result *r)
+kit_attention_result kit_attention_result_last_queries(const kit_attention_result *r, int64_t n)
 {
     kit_attention_result s = {.out = r->out, .lse = r->lse, .dq = r->dq};
     tsr_tensor *const all[] = {&s.out, &s.lse, &s.dq};
-    for (int i = 0; i < 3; i++) *all[i] = tsr_tensor_slice(all[i], 2, r->out.shape[2] - 1, 1);
+    for (int i = 0; i < 3; i++) *all[i] = tsr_tensor_slice(all[i], 2, r->out.shape[2] - n, n);
     return s;
 }
 

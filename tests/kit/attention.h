@@ -36,9 +36,9 @@ kit_attention kit_attention_random(bool plain_only);
 /* The same case in double, row-major. */
 kit_attention kit_attention_f64(const kit_attention *c);
 
-/* A case of one sequence, or of the last query of every sequence; views of the same data. */
+/* A case of one sequence, or of the last queries of every sequence; views of the same data. */
 kit_attention kit_attention_sequence(const kit_attention *c, int64_t b);
-kit_attention kit_attention_last_query(const kit_attention *c);
+kit_attention kit_attention_last_queries(const kit_attention *c, int64_t n);
 
 /* A case with lengths as packed sequences (copies). */
 kit_attention kit_attention_packed(const kit_attention *c);
@@ -47,9 +47,9 @@ kit_attention kit_attention_packed(const kit_attention *c);
 kit_attention_result kit_attention_result_packed(const kit_attention *packed,
                                                  const kit_attention_result *padded);
 
-/* The part of a run that belongs to sequence b, or to the last query: dk and its like are absent there. */
+/* The part of a run that belongs to sequence b, or to the last queries: dk and its like are absent there. */
 kit_attention_result kit_attention_result_sequence(const kit_attention_result *r, int64_t b);
-kit_attention_result kit_attention_result_last_query(const kit_attention_result *r);
+kit_attention_result kit_attention_result_last_queries(const kit_attention_result *r, int64_t n);
 
 /* Forward, then backward from what forward left; fails the test on an error. */
 kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c, kit_attention_form form);
