@@ -10,7 +10,8 @@
  * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
  * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
  * key 0 and have a length that is a constant of the kernels, so that a row's result depends on nothing but
- * its data.
+ * its data. Sequences of few queries are attention_decode.c's; the two share the workspace, one after the
+ * other.
  *
  * workspace   | head 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
  */
@@ -18,6 +19,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/cpu/attention_decode.h"
 #include "backend/cpu/attention_product.h"
 #include "backend/indices.h"
 #include "base/error.h"
@@ -76,8 +78,9 @@ size_t cpu_attention_fwd_workspace(const void *state, const tsr_attention_fwd_ar
 {
     tsr_arena arena = {0};
     forward w;
-    lay_out(&w, state, a, &arena);
-    return arena.used;
+    if (!attention_only_decodes(a)) lay_out(&w, state, a, &arena);
+    const size_t decoding = attention_may_decode(a) ? attention_decode_workspace(state, a) : 0;
+    return decoding > arena.used ? decoding : arena.used;
 }
 
 /* A tile's rows of k or v: where they lie, or gathered as f32. */
@@ -105,7 +108,7 @@ static void pack_tile(void *arg, int64_t item, int32_t slot)
     const int64_t head = (w->first_head + index) % a->hkv;
     const attention_sequence s = attention_sequence_of(a, (w->first_head + index) / a->hkv);
     const int64_t begin = tile * w->bn, end = attention_min(begin + w->bn, s.lk);
-    if (begin >= end) return;
+    if (begin >= end || attention_decodes(&s)) return;
 
     float *packed = w->packed + index * w->head_floats, *scratch = w->scratch + slot * w->scratch_floats;
     const attention_kv keys = {a, &s, &a->k, &a->k_scale, head}, values = {a, &s, &a->v, &a->v_scale, head};
@@ -244,7 +247,7 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
     const int64_t first = (w->n_blocks - 1 - rest / w->group) * w->bm;
     const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
     const int64_t n_rows = attention_min(w->bm, s.q_rows - first);
-    if (n_rows <= 0) return;
+    if (n_rows <= 0 || attention_decodes(&s)) return;
 
     float *q = w->scratch + slot * w->scratch_floats;
     block b = {.w = w,
@@ -269,6 +272,8 @@ tsr_status cpu_attention_fwd(void *state, const tsr_attention_fwd_args *a, void 
 {
     const tsr_cpu *cpu = state;
     TSR_TRY(tsr_check_attention_lengths(a));
+    if (attention_may_decode(a)) attention_decode(cpu, a, workspace);
+    if (attention_only_decodes(a)) return TSR_OK;
     forward w;
     tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
     lay_out(&w, cpu, a, &arena);
