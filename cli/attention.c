@@ -2,7 +2,8 @@
  * cli/attention.c - tessera attention: forward, and backward where a gradient comes in, on NumPy files
  *
  * Every option of tsr_attention_options has its flag; --unfused runs the baseline, two batched products
- * around a softmax. Packed sequences (--cu-seqlens-q and -k) are tensors [total, H, D].
+ * around a softmax. Packed sequences (--cu-seqlens-q and -k) are tensors [total, H, D]; with --block-table k
+ * and v are pools of pages.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,9 @@ typedef enum file_role {
     SEQLENS_K,
     CU_SEQLENS_Q,
     CU_SEQLENS_K,
+    BLOCK_TABLE,
+    K_SCALE,
+    V_SCALE,
     DOUT,
     DLSE,
     DQ,
@@ -41,13 +45,28 @@ typedef struct attention_flags {
     common_options common;
     const char *path[N_FILES];
     double scale, softcap, dropout;
-    int64_t window[2], seed;
+    int64_t window[2], seed, splits;
     bool has_scale, has_window, causal, unfused;
     int dtype;
 } attention_flags;
 
 static const char *const dtype_names[] = {"f32", "bf16", "f16", NULL};
 static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
+
+static int check_lengths(const attention_flags *f)
+{
+    const bool paged = f->path[BLOCK_TABLE] != NULL;
+    if (paged && f->path[SEQLENS_K] == NULL)
+        return usage_error("attention", "--block-table: needs --seqlens-k");
+    if (paged && f->path[CU_SEQLENS_K] != NULL)
+        return usage_error("attention", "--cu-seqlens-k: not with --block-table");
+    if (!paged && (f->path[CU_SEQLENS_Q] != NULL) != (f->path[CU_SEQLENS_K] != NULL))
+        return usage_error("attention", "--cu-seqlens-q and --cu-seqlens-k: both or neither");
+    if (f->path[CU_SEQLENS_Q] != NULL &&
+        (f->path[SEQLENS_Q] != NULL || (f->path[SEQLENS_K] != NULL && !paged)))
+        return usage_error("attention", "--seqlens-q, --seqlens-k: not with --cu-seqlens");
+    return OPTIONS_READ;
+}
 
 /* Where a flag needs another one. */
 static int check_flags(const attention_flags *f)
@@ -69,11 +88,9 @@ static int check_flags(const attention_flags *f)
         return usage_error("attention", "--dbias: needs --bias");
     if (f->path[DSINKS] != NULL && f->path[SINKS] == NULL)
         return usage_error("attention", "--dsinks: needs --sinks");
-    if ((f->path[CU_SEQLENS_Q] != NULL) != (f->path[CU_SEQLENS_K] != NULL))
-        return usage_error("attention", "--cu-seqlens-q and --cu-seqlens-k: both or neither");
-    if (f->path[CU_SEQLENS_Q] != NULL && (f->path[SEQLENS_Q] != NULL || f->path[SEQLENS_K] != NULL))
-        return usage_error("attention", "--seqlens-q, --seqlens-k: not with --cu-seqlens");
-    return OPTIONS_READ;
+    if ((f->path[K_SCALE] != NULL) != (f->path[V_SCALE] != NULL))
+        return usage_error("attention", "--k-scale and --v-scale: both or neither");
+    return check_lengths(f);
 }
 
 static int read_flags(int argc, char **argv, attention_flags *f)
@@ -105,6 +122,8 @@ static int read_flags(int argc, char **argv, attention_flags *f)
         text_option("--cu-seqlens-q", "FILE", &f->path[CU_SEQLENS_Q],
                     "[B + 1]: starts of packed sequences, 0 to total"),
         text_option("--cu-seqlens-k", "FILE", &f->path[CU_SEQLENS_K], "[B + 1]"),
+        text_option("--block-table", "FILE", &f->path[BLOCK_TABLE],
+                    "[B, n]: pages of each sequence; k and v are [pages, page, Hkv, D]"),
         heading("backward"),
         text_option("--dout", "FILE", &f->path[DOUT], "gradient of the result, comes in"),
         text_option("--dlse", "FILE", &f->path[DLSE], "gradient of lse, comes in (default 0)"),
@@ -116,6 +135,11 @@ static int read_flags(int argc, char **argv, attention_flags *f)
         heading("how"),
         choice_option("--dtype", "TYPE", &f->dtype, dtype_names,
                       "round q, k, v, dout to f32 (default), bf16 or f16 first"),
+        text_option("--k-scale", "FILE", &f->path[K_SCALE],
+                    "k is int8: what each of its rows is multiplied by"),
+        text_option("--v-scale", "FILE", &f->path[V_SCALE], "and v"),
+        int_option("--splits", "N", &f->splits, 0, 0x1p62,
+                   "cut the keys into N ranges, if queries are few (default 0: automatic)"),
         flag_option("--unfused", &f->unfused, "two products around a softmax, the baseline"),
         backend_option(&f->common),
         threads_option(&f->common),
@@ -153,15 +177,15 @@ static const tsr_tensor *if_there(const attention_run *r, file_role role)
 
 static tsr_status load_inputs(attention_run *r)
 {
-    const tsr_dtype x = dtypes[r->flags->dtype];
+    const tsr_dtype x = dtypes[r->flags->dtype], kv = r->flags->path[K_SCALE] != NULL ? TSR_S8 : x;
     const struct {
         file_role role;
         const char *flag;
         tsr_dtype dtype;
     } inputs[] = {
         {Q, "--q", x},
-        {K, "--k", x},
-        {V, "--v", x},
+        {K, "--k", kv},
+        {V, "--v", kv},
         {ALIBI, "--alibi", TSR_F32},
         {BIAS, "--bias", TSR_F32},
         {MASK, "--mask", TSR_BOOL},
@@ -170,6 +194,9 @@ static tsr_status load_inputs(attention_run *r)
         {SEQLENS_K, "--seqlens-k", TSR_I32},
         {CU_SEQLENS_Q, "--cu-seqlens-q", TSR_I32},
         {CU_SEQLENS_K, "--cu-seqlens-k", TSR_I32},
+        {BLOCK_TABLE, "--block-table", TSR_I32},
+        {K_SCALE, "--k-scale", TSR_F32},
+        {V_SCALE, "--v-scale", TSR_F32},
         {DOUT, "--dout", x},
         {DLSE, "--dlse", TSR_F32},
     };
@@ -183,6 +210,7 @@ static tsr_status load_inputs(attention_run *r)
 /* The longest of the packed sequences; what is out of order is the operator's to refuse. */
 static tsr_status longest(const attention_run *r, file_role cu, int64_t *out)
 {
+    if (r->t[cu].data == NULL) return TSR_OK;
     int32_t starts[2] = {0, 0};
     const char *data = r->t[cu].data;
     for (int64_t i = 0; i < tsr_tensor_numel(&r->t[cu]); i++) {
@@ -205,7 +233,8 @@ static tsr_status set_longest(attention_run *r)
         const tsr_tensor *t = &r->t[role];
         if (t->data == NULL || t->rank != 4) continue;
         if (t->shape[2] > r->options.max_lq) r->options.max_lq = t->shape[2];
-        if (t->shape[3] > r->options.max_lk) r->options.max_lk = t->shape[3];
+        if (r->t[BLOCK_TABLE].data == NULL && t->shape[3] > r->options.max_lk)
+            r->options.max_lk = t->shape[3];
     }
     return TSR_OK;
 }
@@ -228,6 +257,10 @@ static tsr_status set_options(attention_run *r)
         .seqlens_k = if_there(r, SEQLENS_K),
         .cu_seqlens_q = if_there(r, CU_SEQLENS_Q),
         .cu_seqlens_k = if_there(r, CU_SEQLENS_K),
+        .block_table = if_there(r, BLOCK_TABLE),
+        .k_scale = if_there(r, K_SCALE),
+        .v_scale = if_there(r, V_SCALE),
+        .splits = f->splits,
     };
     return set_longest(r);
 }
@@ -236,14 +269,15 @@ static tsr_status set_options(attention_run *r)
 static tsr_status make_outputs(attention_run *r)
 {
     const tsr_tensor *q = &r->t[Q], *v = &r->t[V];
-    const int32_t rank = q->rank, must = r->t[CU_SEQLENS_Q].data != NULL ? 3 : 4;
-    if (rank != must || v->rank != must)
+    const bool paged = r->t[BLOCK_TABLE].data != NULL;
+    const int32_t rank = q->rank, must = r->t[CU_SEQLENS_Q].data != NULL ? 3 : 4, must_v = paged ? 4 : must;
+    if (rank != must || v->rank != must_v)
         return tsr_fail(TSR_ERR_SHAPE, "%s has %d dimensions, must have %d%s", rank != must ? "--q" : "--v",
-                        (int)(rank != must ? rank : v->rank), (int)must,
-                        must == 3 ? " (packed by --cu-seqlens)" : "");
+                        (int)(rank != must ? rank : v->rank), (int)(rank != must ? must : must_v),
+                        must == 3 && (rank != must || !paged) ? " (packed by --cu-seqlens)" : "");
     int64_t shape[TSR_MAX_RANK];
     memcpy(shape, q->shape, sizeof shape);
-    shape[rank - 1] = v->shape[rank - 1];
+    shape[rank - 1] = v->shape[v->rank - 1];
     TSR_TRY(arrays_new(r->files, q->dtype, rank, shape, &r->t[OUT]));
     if (must == 3) shape[0] = q->shape[1], shape[1] = q->shape[0];
     return arrays_new(r->files, TSR_F32, rank - 1, shape, &r->t[LSE]);

@@ -18,7 +18,7 @@ static int read_flags(int argc, char **argv, bench_flags *f)
     f->data = "/usr/share/common-licenses";
     const option options[] = {
         text_option("--set", "NAME", &f->set,
-                    "attention: long or short (default: both); gemm: see tessera bench gemm --help"),
+                    "attention: long, short or decode (default: all); gemm: see tessera bench gemm --help"),
         text_option("--data", "PATH", &f->data, "train: text (default /usr/share/common-licenses)"),
         real_option("--seconds", "S", &f->scale, 0.001, 1000, "time for each row (default 1)"),
         backend_option(&f->common),

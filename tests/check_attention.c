@@ -30,6 +30,15 @@ static kit_bound sane(const kit_attention *c, const tsr_tensor *expected, double
     return (kit_bound){.abs = sum * scale * unit * (kit_max_abs(expected) + 2 * sqrt(n))};
 }
 
+/*
+ * Few queries' forward sums over D in another order than backward does: P comes out of a score and an lse
+ * whose roundings differ, and the unfused form's do not.
+ */
+static bool recomputes_otherwise(const kit_attention *c, int i)
+{
+    return i >= 2 && (c->lq <= TSR_DECODE_LQ || c->seqlens_q.data != NULL);
+}
+
 /* In a sum over many rows, or among few rows or elements, luck decides which form is closer. */
 static kit_bound twice(const kit_attention *c, const tsr_tensor *t, double max_error, double n)
 {
@@ -51,7 +60,7 @@ static bool is_right(const kit_attention *c, const kit_attention_result *got,
             if (fail && d.n_wrong > 0)
                 kit_check(u, t, bound, "unfused %s, %s", kit_attention_result_names[i],
                           kit_attention_describe(c).text);
-            bound = twice(c, t, d.max_error, n);
+            if (!recomputes_otherwise(c, i)) bound = twice(c, t, d.max_error, n);
         }
         if (fail)
             kit_check(g, t, bound, "%s, %s", kit_attention_result_names[i], kit_attention_describe(c).text);
@@ -76,7 +85,7 @@ static void expect_same_bits(const kit_attention *c, const kit_attention_result 
 
 static void against_reference(tsr_context *ctx)
 {
-    for (int trial = 0; trial < 24; trial++) {
+    for (int trial = 0; trial < 40; trial++) {
         const kit_attention c = kit_attention_random(trial % 4 == 0), exact = kit_attention_f64(&c);
         const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
         const kit_attention_result unfused = kit_attention_run(ctx, &c, KIT_UNFUSED);
@@ -92,7 +101,7 @@ static void against_reference(tsr_context *ctx)
 /* One value that results do depend on becomes NaN: it reaches what the reference says, and nothing else. */
 static void nan_goes_where_it_should(tsr_context *ctx)
 {
-    for (int trial = 0; trial < 12; trial++) {
+    for (int trial = 0; trial < 20; trial++) {
         const kit_attention c = kit_attention_random(trial % 3 == 0);
         const tsr_tensor *const inputs[] = {&c.q, &c.k, &c.v, &c.dout};
         const tsr_tensor *x = inputs[kit_between(0, 3)];
@@ -121,7 +130,7 @@ static void threads_change_nothing(tsr_context *ctx)
     tsr_context *serial = NULL;
     const tsr_context_options options = {.n_threads = 4, .parallel_for = run_serially};
     KIT_OK(tsr_context_create(&options, &serial));
-    for (int trial = 0; trial < 12; trial++) {
+    for (int trial = 0; trial < 20; trial++) {
         const kit_attention c = kit_attention_random(trial % 3 == 0);
         const kit_attention_result two = kit_attention_run(ctx, &c, KIT_FUSED);
         const kit_attention_result a = kit_attention_run(one, &c, KIT_FUSED);
@@ -139,7 +148,7 @@ static void threads_change_nothing(tsr_context *ctx)
 
 static void company_changes_nothing(tsr_context *ctx)
 {
-    for (int trial = 0; trial < 12; trial++) {
+    for (int trial = 0; trial < 20; trial++) {
         const kit_attention c = kit_attention_random(trial % 3 == 0);
         const kit_attention_result all = kit_attention_run(ctx, &c, KIT_FUSED);
         /* Dropout's bits follow the index of the sequence and of the query. */
@@ -150,10 +159,16 @@ static void company_changes_nothing(tsr_context *ctx)
             expect_same_bits(&alone, &part, &got, "a sequence alone and in a batch");
         }
         if (c.lq > 0 && c.seqlens_q.data == NULL && c.options.dropout_p == 0) {
-            const kit_attention last = kit_attention_last_query(&c);
+            /* Few queries and many need not agree to the bit. */
+            const int64_t n = c.lq <= TSR_DECODE_LQ ? 1 : TSR_DECODE_LQ + 1;
+            const kit_attention last = kit_attention_last_queries(&c, n);
             const kit_attention_result got = kit_attention_run(ctx, &last, KIT_FUSED);
-            const kit_attention_result part = kit_attention_result_last_query(&all);
-            expect_same_bits(&last, &part, &got, "a query alone and among others");
+            kit_attention_result part = kit_attention_result_last_queries(&all, n);
+            /* Where a row sees nothing, the sign of dq's zeros follows its layout. */
+            kit_check(&got.dq, &part.dq, KIT_EXACT, "dq of the last queries, %s",
+                      kit_attention_describe(&last).text);
+            part.dq.data = NULL;
+            expect_same_bits(&last, &part, &got, "the last queries alone and among others");
         }
         kit_free_all();
     }
@@ -161,7 +176,7 @@ static void company_changes_nothing(tsr_context *ctx)
 
 static void packing_changes_nothing(tsr_context *ctx)
 {
-    for (int trial = 0; trial < 12; trial++) {
+    for (int trial = 0; trial < 20; trial++) {
         const kit_attention c = kit_attention_random(trial % 3 == 0), packed = kit_attention_packed(&c);
         const kit_attention_result padded = kit_attention_run(ctx, &c, KIT_FUSED);
         const kit_attention_result got = kit_attention_run(ctx, &packed, KIT_FUSED);

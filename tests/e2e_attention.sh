@@ -48,6 +48,27 @@ for backend in cpu reference; do
     done
 done
 
+# Keys in pages, with NaN in what is not used; in int8; packed queries over pages.
+pool="--k $f/pool_k.npy --v $f/pool_v.npy"
+paged="--seqlens-k $f/seqlens_all.npy --block-table $f/block_table.npy"
+int8="--k $f/pool_k8.npy --v $f/pool_v8.npy --k-scale $f/pool_k_scale.npy --v-scale $f/pool_v_scale.npy"
+for backend in cpu reference; do
+    attention="tessera attention --backend $backend --out out.npy --lse lse.npy"
+    ok $attention --q $f/q.npy $pool $paged
+    result plain 2e-6
+    ok $attention --q $f/q.npy $pool $paged --causal --scale 0.7
+    result causal 2e-6
+    ok $attention --q $f/q.npy $int8 $paged
+    result int8 5e-6
+    fails 1 'block_table[1, 1] is 6, must be 0 to 5' $attention --q $f/q.npy $pool \
+        --seqlens-k $f/seqlens_all.npy --block-table $f/block_table_beyond.npy
+    fails 1 'block_table is given' $attention --unfused --q $f/q.npy $pool $paged
+    fails 1 'block_table is given' $attention --q $f/q.npy $pool $paged --dout $f/dout.npy --dq dq.npy
+done
+ok tessera attention --q $f/q.npy $pool $paged --out one.npy --splits 1
+ok tessera attention --q $f/q.npy $pool $paged --out many.npy --splits 5
+same one.npy many.npy
+
 # One bit pattern for any number of threads.
 ok tessera attention $qkv $features --out one.npy --threads 1
 ok tessera attention $qkv $features --out three.npy --threads 3
@@ -77,6 +98,11 @@ fails 2 '--dbias: needs --bias' $all --dout $f/dout.npy --dbias x.npy
 fails 2 '--dsinks: needs --sinks' $all --dout $f/dout.npy --dsinks x.npy
 fails 2 'both or neither' $all --cu-seqlens-q $f/cu_q.npy
 fails 2 'not with --cu-seqlens' $all --cu-seqlens-q $f/cu_q.npy --cu-seqlens-k $f/cu_k.npy --seqlens-k $f/seqlens_k.npy
+fails 2 '--block-table: needs --seqlens-k' $all --block-table $f/block_table.npy
+fails 2 '--cu-seqlens-k: not with --block-table' $all $paged --cu-seqlens-k $f/cu_k.npy
+fails 2 '--k-scale and --v-scale: both or neither' $all --k-scale $f/q.npy
+fails 2 '--splits: -1 is out of range' $all --splits -1
+fails 1 'holds float32, must hold int8' $all --k-scale $f/q.npy --v-scale $f/q.npy
 fails 2 "--window: '3' is not two whole numbers" $all --window 3
 fails 2 '--window: -2 is out of range' $all --window 0,-2
 fails 2 '--dropout: 1 drops all' $all --dropout 1

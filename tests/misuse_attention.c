@@ -88,6 +88,7 @@ static void numbers(void **state)
         {{.dropout_p = NAN}, "dropout_p is nan"},
         {{.window = {1, -2, 0}}, "window.left is -2, must be at least -1"},
         {{.window = {1, 0, -2}}, "window.right is -2"},
+        {{.splits = -1}, "splits is -1, must be at least 0"},
         {{.max_lq = 3}, "max_lq is 3"},
         {{.max_lk = 3}, "max_lk 3, must be 0 without cu_seqlens"},
     };
@@ -188,6 +189,135 @@ static void packed_sequences(void **state)
     refuses(&t, TSR_ERR_SHAPE, "cu_seqlens_q has no element");
 }
 
+/* A right call over pools of int8: 4 pages of 3 keys, 2 to a sequence. */
+typedef struct paged_trial {
+    trial t;
+    tsr_tensor k_scale, v_scale, lengths, table;
+} paged_trial;
+
+static void make_paged(paged_trial *p, tsr_context *ctx, tsr_dtype dtype)
+{
+    make(&p->t, ctx, false);
+    p->t.k = kit_integers(KIT_NEW(dtype, KIT_PADDED, 4, 3, HKV, D), -9, 9);
+    p->t.v = kit_integers(KIT_NEW(dtype, KIT_PADDED, 4, 3, HKV, D), -9, 9);
+    p->k_scale = kit_uniform(KIT_NEW(TSR_F32, KIT_PADDED, 4, 3, HKV), 0, 1);
+    p->v_scale = kit_uniform(KIT_NEW(TSR_F32, KIT_PADDED, 4, 3, HKV), 0, 1);
+    p->lengths = numbers_of(B, (const int[]){5, 2});
+    p->table = KIT_NEW(TSR_I32, KIT_GAPS, B, 2);
+    const int entries[] = {3, 0, 2, -7}; /* the last is not used */
+    for (int i = 0; i < 4; i++) kit_set(&p->table, i, entries[i]);
+    p->t.o.seqlens_k = &p->lengths, p->t.o.block_table = &p->table;
+    if (dtype == TSR_S8) p->t.o.k_scale = &p->k_scale, p->t.o.v_scale = &p->v_scale;
+}
+
+static void refuses_fwd(const paged_trial *p, tsr_status status, const char *words)
+{
+    KIT_REFUSES(status, words, fwd(&p->t));
+}
+
+static void pages(void **state)
+{
+    paged_trial p;
+    make_paged(&p, *state, TSR_F32);
+    KIT_OK(fwd(&p.t));
+    p.t.dq = kit_copy(&p.t.q, TSR_F32, KIT_ROWS);
+    KIT_REFUSES(TSR_ERR_ARGUMENT, "block_table is given, must be NULL but for the fused forward", bwd(&p.t));
+    KIT_REFUSES(TSR_ERR_ARGUMENT, "block_table is given",
+                tsr_attention_unfused_fwd(p.t.ctx, &p.t.q, &p.t.k, &p.t.v, &p.t.out, NULL, &p.t.o, NULL));
+    const struct {
+        int at, entry;
+        const char *words;
+    } wrong[] = {{0, 4, "block_table[0, 0] is 4, must be 0 to 3"},
+                 {1, -1, "block_table[0, 1] is -1"},
+                 {2, 1 << 30, "block_table[1, 0] is 1073741824"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const int right = (int)kit_get(&p.table, wrong[i].at);
+        kit_set(&p.table, wrong[i].at, wrong[i].entry);
+        refuses_fwd(&p, TSR_ERR_INDEX, wrong[i].words);
+        kit_set(&p.table, wrong[i].at, right);
+    }
+    kit_set(&p.lengths, 0, 7);
+    refuses_fwd(&p, TSR_ERR_INDEX, "seqlens_k[0] is 7, must be 0 to 6");
+    p.t.o.seqlens_k = NULL;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "seqlens_k (needed with block_table) is NULL");
+    make_paged(&p, *state, TSR_F32);
+    const tsr_tensor one = KIT_NEW(TSR_I32, KIT_ROWS, 1, 2), flat = KIT_NEW(TSR_I32, KIT_ROWS, 4);
+    p.t.o.block_table = &one;
+    refuses_fwd(&p, TSR_ERR_SHAPE, "block_table has shape [1, 2], its first extent must be");
+    p.t.o.block_table = &flat;
+    refuses_fwd(&p, TSR_ERR_SHAPE, "block_table has shape [4], must have rank 2");
+    p.t.o.block_table = &p.table;
+    p.t.v = normal4(4, 2, HKV, D);
+    refuses_fwd(&p, TSR_ERR_SHAPE, "v has shape [4, 2, 2, 4], its second extent must be k's second, 3");
+    p.t.v = normal4(5, 3, HKV, D);
+    refuses_fwd(&p, TSR_ERR_SHAPE, "its first extent must be k's first, 4");
+    make_paged(&p, *state, TSR_F32);
+    p.t.o.cu_seqlens_k = &p.lengths;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "cu_seqlens_");
+}
+
+static void pages_of_packed_queries(void **state)
+{
+    paged_trial p;
+    make_paged(&p, *state, TSR_F32);
+    const tsr_tensor starts = numbers_of(3, (const int[]){0, 1, LQ});
+    p.t.q = normal3(LQ, HQ, D), p.t.out = normal3(LQ, HQ, D);
+    p.t.lse = kit_normal(KIT_NEW(TSR_F32, KIT_PADDED, HQ, LQ));
+    p.t.o.cu_seqlens_q = &starts;
+    KIT_OK(fwd(&p.t));
+    p.t.o.cu_seqlens_k = &starts;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "cu_seqlens_k is given, must be NULL with block_table");
+    p.t.o.cu_seqlens_k = NULL, p.t.o.max_lk = 6;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "max_lk is 6, must be 0 with block_table");
+}
+
+static void int8_keys(void **state)
+{
+    paged_trial p;
+    make_paged(&p, *state, TSR_S8);
+    KIT_OK(fwd(&p.t));
+    const tsr_tensor short_scale = KIT_NEW(TSR_F32, KIT_ROWS, 4, 2, HKV);
+    p.t.o.k_scale = NULL;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "k_scale is NULL");
+    p.t.o.k_scale = &short_scale;
+    refuses_fwd(&p, TSR_ERR_SHAPE,
+                "k_scale has shape [4, 2, 2], must have a number for each row of k, [4, 3, 2]");
+    p.t.o.k_scale = &p.k_scale, p.t.o.v_scale = NULL;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "v_scale is NULL");
+    p.t.o.v_scale = &p.v_scale;
+    p.t.v = normal4(4, 3, HKV, D);
+    refuses_fwd(&p, TSR_ERR_DTYPE, "v is f32, must be s8");
+    make_paged(&p, *state, TSR_F32);
+    p.t.o.k_scale = &p.k_scale;
+    refuses_fwd(&p, TSR_ERR_ARGUMENT, "k_scale is given, must be NULL where k is not s8");
+    make(&p.t, *state, false);
+    p.t.k = kit_integers(KIT_NEW(TSR_S8, KIT_PADDED, B, HKV, LK, D), -9, 9), p.t.v = p.t.k;
+    p.k_scale = kit_uniform(KIT_NEW(TSR_F32, KIT_PADDED, B, HKV, LK), 0, 1);
+    p.t.o.k_scale = p.t.o.v_scale = &p.k_scale;
+    KIT_OK(fwd(&p.t));
+    KIT_REFUSES(TSR_ERR_DTYPE, "k is s8, must be f32 but for the fused forward", bwd(&p.t));
+}
+
+static void parts(void **state)
+{
+    trial t;
+    make(&t, *state, false);
+    const tsr_tensor *outs[] = {&t.dout, &t.dout}, *lses[] = {&t.lse, &t.lse};
+    const tsr_tensor out = kit_copy(&t.out, TSR_F32, KIT_ROWS), wrong = normal4(B, HQ, LQ, D + 1);
+    KIT_OK(tsr_attention_merge(t.ctx, 2, outs, lses, &out, NULL));
+    KIT_OK(tsr_attention_merge(t.ctx, 1, outs, lses, &out, NULL));
+    KIT_REFUSES(TSR_ERR_ARGUMENT, "n_parts is 0, must be 1 to 32",
+                tsr_attention_merge(t.ctx, 0, outs, lses, &out, NULL));
+    KIT_REFUSES(TSR_ERR_ARGUMENT, "n_parts is 33", tsr_attention_merge(t.ctx, 33, outs, lses, &out, NULL));
+    KIT_REFUSES(TSR_ERR_ARGUMENT, "outs is NULL", tsr_attention_merge(t.ctx, 2, NULL, lses, &out, NULL));
+    KIT_REFUSES(TSR_ERR_ARGUMENT, "lses is NULL", tsr_attention_merge(t.ctx, 2, outs, NULL, &out, NULL));
+    outs[1] = &wrong;
+    KIT_REFUSES(TSR_ERR_SHAPE, "outs[1] has shape", tsr_attention_merge(t.ctx, 2, outs, lses, &out, NULL));
+    outs[1] = &out;
+    KIT_REFUSES(TSR_ERR_OVERLAP, "out shares memory with outs[1]",
+                tsr_attention_merge(t.ctx, 2, outs, lses, &out, NULL));
+}
+
 static void f64_off_the_reference(void **state)
 {
     (void)state;
@@ -224,6 +354,10 @@ int main(void)
             cmocka_unit_test_prestate_setup_teardown(gradients_of_what_is_not_there, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(lengths_out_of_range, NULL, free_all, ctx),
             cmocka_unit_test_prestate_setup_teardown(packed_sequences, NULL, free_all, ctx),
+            cmocka_unit_test_prestate_setup_teardown(pages, NULL, free_all, ctx),
+            cmocka_unit_test_prestate_setup_teardown(pages_of_packed_queries, NULL, free_all, ctx),
+            cmocka_unit_test_prestate_setup_teardown(int8_keys, NULL, free_all, ctx),
+            cmocka_unit_test_prestate_setup_teardown(parts, NULL, free_all, ctx),
             cmocka_unit_test_teardown(f64_off_the_reference, free_all),
             cmocka_unit_test(scores_that_fit_no_memory),
         };

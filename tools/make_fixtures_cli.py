@@ -242,6 +242,35 @@ def make_attention():
     save("attention/cu_down", [0, 4, 3, 11], np.int32)
     save("attention/huge_lengths", [1 << 40, 1], np.int64)
     want("packed", packed(pq, pk, pv, cu_q, cu_k, causal=True))
+    want("int8", make_pages(q, k, v))
+
+
+def make_pages(q, k, v):
+    """k and v in pages of 4, 6 to a pool; and int8 ones, with what attention makes of those."""
+    table = [[4, 1], [0, 5]]
+    save("attention/block_table", table, np.int32)
+    save("attention/block_table_beyond", [[4, 1], [0, 6]], np.int32)
+    save("attention/seqlens_all", [k.shape[2]] * k.shape[0], np.int32)
+
+    def pool(name, x, fill, dtype=np.float32):
+        pages = torch.full((6, 4, *x.shape[1:2], *x.shape[3:]), float(fill))
+        for b in range(x.shape[0]):
+            for j in range(x.shape[2]):
+                pages[table[b][j // 4], j % 4] = x[b, :, j]
+        save(f"attention/pool_{name}", pages, dtype)
+
+    def whole(x, factor):
+        return (torch.arange(x.numel()) * factor % 255 - 127).reshape(x.shape).double()
+
+    def powers(x, most, period):
+        n = x.shape[:3].numel()
+        return (2.0 ** -(most + torch.arange(n) % period)).reshape(x.shape[:3]).double()
+
+    k8, v8, k_scale, v_scale = whole(k, 37), whole(v, 53), powers(k, 6, 3), powers(v, 5, 4)
+    pool("k", k, "nan"), pool("v", v, "nan")
+    pool("k8", k8, 0, np.int8), pool("v8", v8, 0, np.int8)
+    pool("k_scale", k_scale, "nan"), pool("v_scale", v_scale, "nan")
+    return padded(q, k8 * k_scale[..., None], v8 * v_scale[..., None])
 
 
 if __name__ == "__main__":

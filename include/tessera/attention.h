@@ -12,6 +12,8 @@
  * Packed sequences (cu_seqlens given):
  *     q [total_q, Hq, D]   k [total_k, Hkv, D]   v [total_k, Hkv, Dv]
  *     out [total_q, Hq, Dv]   lse [Hq, total_q]
+ * Paged keys and values (block_table given): k and v are pools of pages, shared by all sequences; q as above
+ *     k [pages, page, Hkv, D]   v [pages, page, Hkv, Dv]
  *
  * Order on a score: scale, softcap, ALiBi and bias, masks, softmax, dropout. A masked key contributes
  * exactly 0 to out, lse and every gradient, even where its k, v or bias is NaN or Inf. A row that sees no
@@ -51,16 +53,36 @@ typedef struct tsr_attention_options {
     const tsr_tensor *cu_seqlens_q, *cu_seqlens_k; /* [B + 1] i32: starts of packed sequences, from 0 up to
                                                       total; both or neither                       */
     int64_t max_lq, max_lk; /* packed: at least the longest sequence; 0 = total                    */
+    /* The rest is forward's alone; the unfused form and backward take none of the tensors. */
+    const tsr_tensor *block_table;       /* [B, n] i32: key j of sequence b is row j % page of page
+                                            block_table[b, j / page], Lk = n * page. Needs seqlens_k; entries
+                                            beyond that length are not read. Packed queries: with cu_seqlens_q
+                                            alone                                                   */
+    const tsr_tensor *k_scale, *v_scale; /* f32, where k and v are int8: shaped as k without its last extent;
+                                            an element is worth its number times its row's scale    */
+    int64_t splits; /* keys are cut into so many ranges for the threads, where Lq <= 16; 0 = automatic. The
+                       results are the same to the bit                                              */
 } tsr_attention_options;
 
 /* options NULL = all zero; lse NULL if not wanted. f32, bf16, f16 (f64: reference; what is f32 above is then
- * f64 as well). TSR_ERR_INDEX: a length out of range. */
+ * f64 as well); k and v may be s8. TSR_ERR_INDEX: a length, or a page of the block table, out of range. */
 TSR_API tsr_status tsr_attention_fwd(tsr_context *ctx, const tsr_tensor *q, const tsr_tensor *k,
                                      const tsr_tensor *v, const tsr_tensor *out, const tsr_tensor *lse,
                                      const tsr_attention_options *options, const tsr_workspace *ws);
 TSR_API tsr_status tsr_attention_fwd_workspace(tsr_context *ctx, const tsr_tensor *q, const tsr_tensor *k,
                                                const tsr_tensor *v, const tsr_attention_options *options,
                                                size_t *out);
+
+/*
+ * Attention over all keys from parts over disjoint ranges of them: out = sum_i exp(lse_i - lse) out_i and
+ * lse = log sum_i exp(lse_i), in order, as forward merges its splits. outs and lses as forward writes them:
+ * shaped as out (f32, or its dtype) and lse (NULL if not wanted). A part with lse = -inf contributes nothing,
+ * whatever its out holds. Pass sinks to one part only. out may be the view of outs[0], lse that of lses[0].
+ */
+enum { TSR_ATTENTION_MAX_PARTS = 32 };
+TSR_API tsr_status tsr_attention_merge(tsr_context *ctx, int64_t n_parts, const tsr_tensor *const *outs,
+                                       const tsr_tensor *const *lses, const tsr_tensor *out,
+                                       const tsr_tensor *lse);
 
 /* What forward left behind and the gradient that comes in. */
 typedef struct tsr_attention_saved {

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "tessera/activation.h"
+#include "tessera/attention.h"
 #include "tessera/elementwise.h"
 #include "tessera/linear.h"
 #include "tessera/optimizer.h"
@@ -75,11 +76,13 @@ typedef struct tsr_softmax_bwd_args {
  * cu[b] .. cu[b + 1] of batch 0. Query i of Lq sees key j of Lk iff it is inside the window
  * -left <= j - (i + Lk - Lq) <= right (-1 = unlimited; causal has become right = 0) and the mask.
  * Padded rows beyond a used length are written too: out 0, lse -inf, gradients 0.
+ * Paged: key j of sequence b is row j % page of k's entry block_table[b, j / page]. Then seqlens_k is there,
+ * cu_seqlens_k never.
  */
 typedef struct tsr_attention_fwd_args {
     int64_t b, hq, hkv, d, dv;
     int64_t lq, lk;          /* padded extents, or the longest sequence allowed        */
-    tsr_tensor q, k, v, out; /* [b, h, rows, d]; packed: [1, h, total, d]              */
+    tsr_tensor q, k, v, out; /* [b, h, rows, d]; packed: [1, h, total, d]; paged k, v: [pages, h, page, d] */
     tsr_tensor lse;          /* [b, hq, rows]; packed: [1, hq, total]; may be absent   */
     float scale, softcap;    /* scale resolved; softcap 0 = none                       */
     int64_t window_left, window_right;
@@ -90,7 +93,19 @@ typedef struct tsr_attention_fwd_args {
     uint32_t dropout_offset;
     tsr_tensor seqlens_q, seqlens_k;       /* [b] i32                                                */
     tsr_tensor cu_seqlens_q, cu_seqlens_k; /* [b + 1] i32: packed                                    */
+    tsr_tensor block_table;                /* [b, n] i32: paged, forward only                        */
+    tsr_tensor k_scale, v_scale;           /* [b, h, rows] as k; k and v are s8, forward only        */
+    int64_t splits;                        /* of the keys, where a sequence has few queries; 0 = any */
 } tsr_attention_fwd_args;
+
+/* Parts are held by value: an asynchronous device copies the struct. */
+typedef struct tsr_attention_merge_args {
+    int64_t n_parts;
+    struct {
+        tsr_tensor out, lse;
+    } part[TSR_ATTENTION_MAX_PARTS]; /* as out and lse below */
+    tsr_tensor out, lse;             /* [b, h, rows, dv], [b, h, rows]; lse may be absent */
+} tsr_attention_merge_args;
 
 typedef struct tsr_attention_bwd_args {
     tsr_attention_fwd_args fwd; /* its out and lse are what forward wrote; lse is present */

@@ -18,7 +18,7 @@
 #define TSR_OPERATORS(X)                                          \
     X(gemm) X(weight_pack) X(linear)                              \
     X(softmax_fwd) X(softmax_bwd)                                 \
-    X(attention_fwd) X(attention_bwd)                             \
+    X(attention_fwd) X(attention_bwd) X(attention_merge)          \
     X(attention_unfused_fwd) X(attention_unfused_bwd)             \
     X(norm_fwd) X(norm_bwd)                                       \
     X(rope_table) X(rope)                                         \

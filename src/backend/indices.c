@@ -65,14 +65,30 @@ static tsr_status check_starts(const tsr_tensor *starts, int64_t total, int64_t 
     return TSR_OK;
 }
 
+static tsr_status check_pages(const tsr_attention_fwd_args *args)
+{
+    const tsr_tensor *table = &args->block_table;
+    const int64_t page = args->k.shape[2], n_pages = args->k.shape[0];
+    for (int64_t b = 0; b < args->b; b++)
+        for (int64_t i = 0; i * page < tsr_index_at(&args->seqlens_k, b); i++) {
+            const int32_t entry = tsr_page_at(table, b, i);
+            if (entry >= 0 && entry < n_pages) continue;
+            return tsr_fail(TSR_ERR_INDEX,
+                            "block_table[%" PRId64 ", %" PRId64 "] is %" PRId32 ", must be 0 to %" PRId64, b,
+                            i, entry, n_pages - 1);
+        }
+    return TSR_OK;
+}
+
 tsr_status tsr_check_attention_lengths(const tsr_attention_fwd_args *args)
 {
-    if (args->cu_seqlens_q.data != NULL) {
+    if (args->cu_seqlens_q.data != NULL)
         TSR_TRY(check_starts(&args->cu_seqlens_q, args->q.shape[2], args->lq, "cu_seqlens_q"));
+    if (args->cu_seqlens_k.data != NULL)
         return check_starts(&args->cu_seqlens_k, args->k.shape[2], args->lk, "cu_seqlens_k");
-    }
     TSR_TRY(check_lengths(&args->seqlens_q, args->lq, "seqlens_q"));
-    return check_lengths(&args->seqlens_k, args->lk, "seqlens_k");
+    TSR_TRY(check_lengths(&args->seqlens_k, args->lk, "seqlens_k"));
+    return args->block_table.data != NULL ? check_pages(args) : TSR_OK;
 }
 
 tsr_status tsr_check_kv_append(const tsr_kv_append_args *args)

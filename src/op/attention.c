@@ -149,6 +149,7 @@ static tsr_status plan_bwd(const tsr_context *ctx, const tsr_tensor *q, const ts
     attention_call call;
     *args = (tsr_attention_bwd_args){.fwd = {0}};
     TSR_TRY(begin(ctx, q, k, v, options, &call, &args->fwd));
+    TSR_TRY(tsr_attention_check_plain_kv(&args->fwd));
     TSR_TRY(check_saved(ctx, &call, saved));
     TSR_TRY(check_grads(ctx, &call, grads, &args->fwd));
     const tsr_output outputs[] = {{grads->dq, "dq", {NULL}},
@@ -174,6 +175,7 @@ static tsr_status plan_bwd_query(const tsr_context *ctx, const tsr_tensor *q, co
     attention_call call;
     *args = (tsr_attention_bwd_args){.fwd = {0}};
     TSR_TRY(begin(ctx, q, k, v, options, &call, &args->fwd));
+    TSR_TRY(tsr_attention_check_plain_kv(&args->fwd));
     TSR_TRY(check_grads(ctx, &call, grads, &args->fwd));
     TSR_TRY(plan_fwd_query(ctx, q, k, v, options, &args->fwd));
     args->dout = args->fwd.out;
@@ -228,6 +230,7 @@ tsr_status tsr_attention_unfused_fwd(tsr_context *ctx, const tsr_tensor *q, cons
 {
     tsr_attention_fwd_args args;
     tsr_status status = plan_fwd(ctx, q, k, v, out, lse, options, &args);
+    if (status == TSR_OK) status = tsr_attention_check_plain_kv(&args);
     if (status == TSR_OK) status = tsr_call_attention_unfused_fwd(ctx, &args, ws);
     return tsr_within("attention_unfused_fwd", status);
 }
@@ -238,6 +241,7 @@ tsr_status tsr_attention_unfused_fwd_workspace(tsr_context *ctx, const tsr_tenso
 {
     tsr_attention_fwd_args args;
     tsr_status status = plan_fwd_query(ctx, q, k, v, options, &args);
+    if (status == TSR_OK) status = tsr_attention_check_plain_kv(&args);
     if (status == TSR_OK) status = tsr_query_attention_unfused_fwd(ctx, &args, out);
     return tsr_within("attention_unfused_fwd_workspace", status);
 }

@@ -38,59 +38,131 @@ void tsr_attention_option_inputs(const tsr_attention_options *options,
                                                          {o->seqlens_q, "seqlens_q"},
                                                          {o->seqlens_k, "seqlens_k"},
                                                          {o->cu_seqlens_q, "cu_seqlens_q"},
-                                                         {o->cu_seqlens_k, "cu_seqlens_k"}};
+                                                         {o->cu_seqlens_k, "cu_seqlens_k"},
+                                                         {o->block_table, "block_table"},
+                                                         {o->k_scale, "k_scale"},
+                                                         {o->v_scale, "v_scale"}};
     for (int i = 0; i < TSR_ATTENTION_OPTION_TENSORS; i++) inputs[i] = all[i];
 }
 
-/* q, k and v against each other; `packed` ones have rank 3. */
-static tsr_status check_qkv(const tsr_context *ctx, const tsr_tensor *q, const tsr_tensor *k,
-                            const tsr_tensor *v, bool packed)
+/* Which dimension of k and v is what. */
+typedef struct kv_dims {
+    int32_t rank, batch, heads, rows; /* batch -1: none */
+} kv_dims;
+
+static kv_dims kv_dims_of(const tsr_attention_options *o)
 {
-    const int32_t rank = packed ? 3 : 4, rows = packed ? 0 : 2, d = rank - 1;
+    if (o->block_table != NULL) return (kv_dims){4, -1, 2, 1};
+    if (o->cu_seqlens_q != NULL) return (kv_dims){3, -1, 1, 0};
+    return (kv_dims){4, 0, 1, 2};
+}
+
+/* q, k and v against each other. */
+static tsr_status check_qkv(const tsr_context *ctx, const tsr_tensor *q, const tsr_tensor *k,
+                            const tsr_tensor *v, const tsr_attention_options *o)
+{
+    static const char *const of_k[] = {"k's first", "k's second", "k's third"};
+    const kv_dims kv = kv_dims_of(o);
+    const int32_t rank = o->cu_seqlens_q != NULL ? 3 : 4;
     TSR_TRY(tsr_check_tensor(ctx, q, "q", TSR_IN_FLOATS, rank, rank));
-    TSR_TRY(tsr_check_tensor(ctx, k, "k", 1u << q->dtype, rank, rank));
-    TSR_TRY(tsr_check_tensor(ctx, v, "v", 1u << q->dtype, rank, rank));
-    TSR_TRY(tsr_check_extent(k, "k", d, q->shape[d], "q's last"));
-    TSR_TRY(tsr_check_extent(v, "v", 1, k->shape[1], "k's second"));
-    TSR_TRY(tsr_check_extent(v, "v", rows, k->shape[rows], packed ? "k's first" : "k's third"));
-    if (!packed) {
-        TSR_TRY(tsr_check_extent(k, "k", 0, q->shape[0], "q's first"));
-        TSR_TRY(tsr_check_extent(v, "v", 0, q->shape[0], "q's first"));
+    TSR_TRY(tsr_check_tensor(ctx, k, "k", 1u << q->dtype | TSR_IN_S8, kv.rank, kv.rank));
+    TSR_TRY(tsr_check_tensor(ctx, v, "v", 1u << k->dtype, kv.rank, kv.rank));
+    TSR_TRY(tsr_check_extent(k, "k", kv.rank - 1, q->shape[rank - 1], "q's last"));
+    for (int32_t i = 0; i < kv.rank - 1; i++)
+        if (i != kv.batch) TSR_TRY(tsr_check_extent(v, "v", i, k->shape[i], of_k[i]));
+    if (kv.batch >= 0) {
+        TSR_TRY(tsr_check_extent(k, "k", kv.batch, q->shape[0], "q's first"));
+        TSR_TRY(tsr_check_extent(v, "v", kv.batch, q->shape[0], "q's first"));
     }
-    const int64_t hq = q->shape[1], hkv = k->shape[1];
+    const int64_t hq = q->shape[1], hkv = k->shape[kv.heads];
     if (hkv == 0 ? hq == 0 : hq % hkv == 0) return TSR_OK;
     return tsr_fail(TSR_ERR_SHAPE, "q has %lld heads, must have a multiple of k's %lld", (long long)hq,
                     (long long)hkv);
 }
 
-/* How many sequences, how long: from the extents, or from the starts of packed sequences. */
-static tsr_status resolve_lengths(const tsr_context *ctx, const tsr_attention_options *o,
-                                  tsr_attention_fwd_args *a)
+/* k, v or a scale of theirs with its heads before its rows. */
+static tsr_tensor kv_view(const tsr_tensor *t, const tsr_attention_options *o, bool scale)
 {
-    const bool packed = o->cu_seqlens_q != NULL;
-    a->b = a->q.shape[0], a->lq = a->q.shape[2], a->lk = a->k.shape[2];
-    if (!packed) {
-        if (o->max_lq != 0 || o->max_lk != 0)
-            return tsr_fail(TSR_ERR_ARGUMENT, "max_lq is %lld and max_lk %lld, must be 0 without cu_seqlens",
-                            (long long)o->max_lq, (long long)o->max_lk);
-        if (o->seqlens_q != NULL)
-            TSR_TRY(tsr_check_tensor_is(ctx, o->seqlens_q, "seqlens_q", TSR_I32, 1, &a->b, "q's first"));
-        if (o->seqlens_k != NULL)
-            TSR_TRY(tsr_check_tensor_is(ctx, o->seqlens_k, "seqlens_k", TSR_I32, 1, &a->b, "q's first"));
-        return TSR_OK;
+    if (o->block_table != NULL) return tsr_tensor_transpose(t, 1, 2);
+    if (!scale) return tsr_attention_rows(t);
+    if (t->rank == 3) return *t;
+    const tsr_tensor by_heads = tsr_tensor_transpose(t, 0, 1);
+    return tsr_attention_row_values(&by_heads);
+}
+
+static tsr_status resolve_scale(const tsr_context *ctx, const tsr_tensor *scale, const char *name,
+                                const tsr_tensor *k, const tsr_attention_options *o, tsr_tensor *out)
+{
+    if (k->dtype != TSR_S8) {
+        if (scale == NULL) return TSR_OK;
+        return tsr_fail(TSR_ERR_ARGUMENT, "%s is given, must be NULL where k is not s8", name);
     }
-    if (o->seqlens_q != NULL || o->seqlens_k != NULL)
+    TSR_TRY(
+        tsr_check_tensor_is(ctx, scale, name, TSR_F32, k->rank - 1, k->shape, "a number for each row of k"));
+    *out = kv_view(scale, o, true);
+    return TSR_OK;
+}
+
+tsr_status tsr_attention_check_plain_kv(const tsr_attention_fwd_args *a)
+{
+    if (a->block_table.data != NULL)
+        return tsr_fail(TSR_ERR_ARGUMENT, "block_table is given, must be NULL but for the fused forward");
+    if (a->k.dtype == TSR_S8)
+        return tsr_fail(TSR_ERR_DTYPE, "k is s8, must be %s but for the fused forward",
+                        tsr_dtype_name(a->q.dtype));
+    return TSR_OK;
+}
+
+static tsr_status resolve_pages(const tsr_context *ctx, const tsr_attention_options *o,
+                                tsr_attention_fwd_args *a)
+{
+    TSR_TRY(tsr_check_not_null(o->seqlens_k, "seqlens_k (needed with block_table)"));
+    TSR_TRY(tsr_check_tensor(ctx, o->block_table, "block_table", TSR_IN_I32, 2, 2));
+    TSR_TRY(tsr_check_extent(o->block_table, "block_table", 0, a->b, "the number of sequences"));
+    if (tsr_mul_overflows(o->block_table->shape[1], a->k.shape[2], &a->lk))
+        return tsr_fail(TSR_ERR_OVERFLOW, "block_table has shape %s, too many keys in pages of %lld",
+                        tsr_shape_of(o->block_table).text, (long long)a->k.shape[2]);
+    a->block_table = *o->block_table;
+    return TSR_OK;
+}
+
+/* How many sequences, from which keys and queries, and their lengths. */
+static tsr_status resolve_packed(const tsr_context *ctx, const tsr_attention_options *o,
+                                 tsr_attention_fwd_args *a)
+{
+    const bool paged = o->block_table != NULL;
+    if (o->seqlens_q != NULL || (o->seqlens_k != NULL && !paged))
         return tsr_fail(TSR_ERR_ARGUMENT, "seqlens are given, must be NULL with cu_seqlens");
     TSR_TRY(tsr_check_tensor(ctx, o->cu_seqlens_q, "cu_seqlens_q", TSR_IN_I32, 1, 1));
     if (o->cu_seqlens_q->shape[0] < 1)
         return tsr_fail(TSR_ERR_SHAPE, "cu_seqlens_q has no element, must have one more than sequences");
-    TSR_TRY(tsr_check_tensor_is(ctx, o->cu_seqlens_k, "cu_seqlens_k", TSR_I32, 1, o->cu_seqlens_q->shape,
-                                "cu_seqlens_q's"));
+    if (!paged)
+        TSR_TRY(tsr_check_tensor_is(ctx, o->cu_seqlens_k, "cu_seqlens_k", TSR_I32, 1, o->cu_seqlens_q->shape,
+                                    "cu_seqlens_q's"));
     TSR_TRY(tsr_check_count(o->max_lq, "max_lq", 0));
     TSR_TRY(tsr_check_count(o->max_lk, "max_lk", 0));
+    if (paged && o->max_lk != 0)
+        return tsr_fail(TSR_ERR_ARGUMENT, "max_lk is %lld, must be 0 with block_table", (long long)o->max_lk);
     a->b = o->cu_seqlens_q->shape[0] - 1;
     if (o->max_lq > 0) a->lq = o->max_lq;
     if (o->max_lk > 0) a->lk = o->max_lk;
+    return TSR_OK;
+}
+
+static tsr_status resolve_lengths(const tsr_context *ctx, const tsr_attention_options *o,
+                                  tsr_attention_fwd_args *a)
+{
+    a->b = a->q.shape[0], a->lq = a->q.shape[2], a->lk = a->k.shape[2];
+    if (o->cu_seqlens_q != NULL)
+        TSR_TRY(resolve_packed(ctx, o, a));
+    else if (o->max_lq != 0 || o->max_lk != 0)
+        return tsr_fail(TSR_ERR_ARGUMENT, "max_lq is %lld and max_lk %lld, must be 0 without cu_seqlens",
+                        (long long)o->max_lq, (long long)o->max_lk);
+    if (o->block_table != NULL) TSR_TRY(resolve_pages(ctx, o, a));
+    if (o->seqlens_q != NULL)
+        TSR_TRY(tsr_check_tensor_is(ctx, o->seqlens_q, "seqlens_q", TSR_I32, 1, &a->b, "q's first"));
+    if (o->seqlens_k != NULL)
+        TSR_TRY(tsr_check_tensor_is(ctx, o->seqlens_k, "seqlens_k", TSR_I32, 1, &a->b, "q's first"));
     return TSR_OK;
 }
 
@@ -99,9 +171,10 @@ static tsr_status resolve_numbers(const tsr_attention_options *o, tsr_attention_
     if (!isfinite(o->scale))
         return tsr_fail(TSR_ERR_ARGUMENT, "scale is %g, must be finite (0 = 1 / sqrt(D))", (double)o->scale);
     TSR_TRY(tsr_check_at_least(o->softcap, "softcap", 0));
+    TSR_TRY(tsr_check_count(o->splits, "splits", 0));
     TSR_TRY(tsr_check_share(o->dropout_p, "dropout_p"));
     a->scale = o->scale != 0 ? o->scale : a->d > 0 ? (float)(1 / sqrt((double)a->d)) : 1;
-    a->softcap = o->softcap;
+    a->softcap = o->softcap, a->splits = o->splits;
     a->dropout_p = o->dropout_p, a->dropout_seed = o->dropout_seed, a->dropout_offset = o->dropout_offset;
     if (a->dropout_p > 0) {
         int64_t heads;
@@ -156,7 +229,8 @@ static tsr_status resolve_tensors(const tsr_context *ctx, const tsr_attention_op
     if (o->mask != NULL) TSR_TRY(resolve_scores(ctx, o->mask, "mask", TSR_IN_BOOL, a, &a->mask));
     if (o->seqlens_q != NULL) a->seqlens_q = *o->seqlens_q;
     if (o->seqlens_k != NULL) a->seqlens_k = *o->seqlens_k;
-    if (o->cu_seqlens_q != NULL) a->cu_seqlens_q = *o->cu_seqlens_q, a->cu_seqlens_k = *o->cu_seqlens_k;
+    if (o->cu_seqlens_q != NULL) a->cu_seqlens_q = *o->cu_seqlens_q;
+    if (o->cu_seqlens_k != NULL) a->cu_seqlens_k = *o->cu_seqlens_k;
     return TSR_OK;
 }
 
@@ -167,11 +241,15 @@ tsr_status tsr_attention_resolve(const tsr_context *ctx, const tsr_tensor *q, co
     const tsr_attention_options *o = options != NULL ? options : &no_options;
     if (o->cu_seqlens_q == NULL && o->cu_seqlens_k != NULL)
         return tsr_fail(TSR_ERR_ARGUMENT, "cu_seqlens_q is NULL, must be given with cu_seqlens_k");
-    if (o->cu_seqlens_k == NULL && o->cu_seqlens_q != NULL)
+    if (o->cu_seqlens_k != NULL && o->block_table != NULL)
+        return tsr_fail(TSR_ERR_ARGUMENT, "cu_seqlens_k is given, must be NULL with block_table");
+    if (o->cu_seqlens_k == NULL && o->cu_seqlens_q != NULL && o->block_table == NULL)
         return tsr_fail(TSR_ERR_ARGUMENT, "cu_seqlens_k is NULL, must be given with cu_seqlens_q");
-    TSR_TRY(check_qkv(ctx, q, k, v, o->cu_seqlens_q != NULL));
+    TSR_TRY(check_qkv(ctx, q, k, v, o));
     *args = (tsr_attention_fwd_args){
-        .q = tsr_attention_rows(q), .k = tsr_attention_rows(k), .v = tsr_attention_rows(v)};
+        .q = tsr_attention_rows(q), .k = kv_view(k, o, false), .v = kv_view(v, o, false)};
+    TSR_TRY(resolve_scale(ctx, o->k_scale, "k_scale", k, o, &args->k_scale));
+    TSR_TRY(resolve_scale(ctx, o->v_scale, "v_scale", k, o, &args->v_scale));
     args->hq = args->q.shape[1], args->hkv = args->k.shape[1];
     args->d = args->q.shape[3], args->dv = args->v.shape[3];
     TSR_TRY(resolve_lengths(ctx, o, args));

@@ -20,17 +20,37 @@ const tsr_tensor *kit_attention_result_at(const kit_attention_result *r, int i)
 
 static int64_t any_of(const int64_t *values, int64_t n) { return values[kit_between(0, n - 1)]; }
 
+static void choose_heads(kit_attention *c)
+{
+    static const int64_t widths[] = {1, 3, 8, 16, 33, 64, 80};
+    c->b = kit_between(1, 3), c->hkv = kit_between(1, 2), c->hq = c->hkv * kit_between(1, 3);
+    if (c->lq * c->lk > 20000) c->b = c->hkv = 1, c->hq = kit_between(1, 2);
+    c->d = any_of(widths, 7), c->dv = kit_one_in(2) ? c->d : any_of(widths, 7);
+}
+
+static bool is_large(const kit_attention *c)
+{
+    return c->b * c->hq * c->lq * c->lk * (c->d + c->dv + 16) > 4000000;
+}
+
+/* Few queries, keys around the lengths of a tile and of a chunk. */
+static void choose_sizes_of_decoding(kit_attention *c)
+{
+    static const int64_t lq[] = {1, 1, 2, 3, 16, 17}, lk[] = {0, 1, 3, 63, 64, 65, 511, 512, 513, 1025};
+    do {
+        c->lq = any_of(lq, 6), c->lk = any_of(lk, 10);
+        choose_heads(c);
+    } while (is_large(c));
+}
+
 static void choose_sizes(kit_attention *c)
 {
     static const int64_t lengths[] = {0, 1, 3, 17, 113, 239, 256, 257, 600};
-    static const int64_t widths[] = {1, 3, 8, 16, 33, 64, 80};
     do {
         c->lq = any_of(lengths, 9), c->lk = any_of(lengths, 9);
         if (kit_one_in(2)) c->lk = c->lq;
-        c->b = kit_between(1, 3), c->hkv = kit_between(1, 2), c->hq = c->hkv * kit_between(1, 3);
-        if (c->lq * c->lk > 20000) c->b = c->hkv = 1, c->hq = kit_between(1, 2);
-        c->d = any_of(widths, 7), c->dv = kit_one_in(2) ? c->d : any_of(widths, 7);
-    } while (c->b * c->hq * c->lq * c->lk * (c->d + c->dv + 16) > 4000000);
+        choose_heads(c);
+    } while (is_large(c));
 }
 
 static tsr_tensor any_normal(tsr_dtype dtype, int32_t rank, const int64_t *shape)
@@ -87,12 +107,12 @@ static void choose_features(kit_attention *c)
     if (kit_one_in(3)) choose_lengths(c);
 }
 
-kit_attention kit_attention_random(bool plain_only)
+static kit_attention random_case(bool plain_only, void (*choose)(kit_attention *))
 {
     static const tsr_dtype dtypes[] = {TSR_F32, TSR_F32, TSR_BF16, TSR_F16};
     kit_attention c = {.dtype = dtypes[kit_between(0, 3)]};
     c.grad_dtype = kit_one_in(2) ? c.dtype : TSR_F32;
-    choose_sizes(&c);
+    choose(&c);
     c.q = any_normal(c.dtype, 4, (int64_t[]){c.b, c.hq, c.lq, c.d});
     c.k = any_normal(c.dtype, 4, (int64_t[]){c.b, c.hkv, c.lk, c.d});
     c.v = any_normal(c.dtype, 4, (int64_t[]){c.b, c.hkv, c.lk, c.dv});
@@ -103,6 +123,16 @@ kit_attention kit_attention_random(bool plain_only)
     c.options.causal = kit_one_in(3);
     if (!plain_only) choose_features(&c);
     return c;
+}
+
+kit_attention kit_attention_random(bool plain_only)
+{
+    return random_case(plain_only, kit_one_in(2) ? choose_sizes : choose_sizes_of_decoding);
+}
+
+kit_attention kit_attention_decoding(bool plain_only)
+{
+    return random_case(plain_only, choose_sizes_of_decoding);
 }
 
 static tsr_tensor f64_of(const tsr_tensor *t) { return t->data != NULL ? kit_f64(t) : *t; }
@@ -136,13 +166,15 @@ kit_attention kit_attention_sequence(const kit_attention *c, int64_t b)
     return r;
 }
 
-kit_attention kit_attention_last_query(const kit_attention *c)
+kit_attention kit_attention_last_queries(const kit_attention *c, int64_t n)
 {
     kit_attention r = *c;
-    r.lq = 1;
+    r.lq = n;
     tsr_tensor *const rows[] = {&r.q, &r.dout, &r.dlse, &r.bias, &r.mask};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = part_of(rows[i], 2, c->lq - 1, 1);
-    r.dbias_shape[2] = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i]->data != NULL && (rows[i]->shape[2] == c->lq))
+            *rows[i] = tsr_tensor_slice(rows[i], 2, c->lq - n, n);
+    if (r.dbias_shape[2] == c->lq) r.dbias_shape[2] = n;
     return r;
 }
 
@@ -213,11 +245,11 @@ kit_attention_result kit_attention_result_sequence(const kit_attention_result *r
     return s;
 }
 
-kit_attention_result kit_attention_result_last_query(const kit_attention_result *r)
+kit_attention_result kit_attention_result_last_queries(const kit_attention_result *r, int64_t n)
 {
     kit_attention_result s = {.out = r->out, .lse = r->lse, .dq = r->dq};
     tsr_tensor *const all[] = {&s.out, &s.lse, &s.dq};
-    for (int i = 0; i < 3; i++) *all[i] = tsr_tensor_slice(all[i], 2, r->out.shape[2] - 1, 1);
+    for (int i = 0; i < 3; i++) *all[i] = tsr_tensor_slice(all[i], 2, r->out.shape[2] - n, n);
     return s;
 }
 
@@ -303,6 +335,8 @@ static tsr_attention_options options_of(const kit_attention *c)
     o.sinks = given(&c->sinks);
     o.seqlens_q = given(&c->seqlens_q), o.seqlens_k = given(&c->seqlens_k);
     o.cu_seqlens_q = given(&c->cu_seqlens_q), o.cu_seqlens_k = given(&c->cu_seqlens_k);
+    o.block_table = given(&c->block_table);
+    o.k_scale = given(&c->k_scale), o.v_scale = given(&c->v_scale);
     return o;
 }
 
@@ -315,6 +349,7 @@ kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c,
                            : KIT_NEW(wide, kit_any_output(), c->hq, c->q.shape[0]);
     KIT_OK((form == KIT_FUSED ? tsr_attention_fwd : tsr_attention_unfused_fwd)(ctx, &c->q, &c->k, &c->v,
                                                                                &r.out, &r.lse, &o, NULL));
+    if (o.block_table != NULL || o.k_scale != NULL) return r;
     r.dq = kit_like(&c->q, c->grad_dtype, kit_any_output());
     r.dk = kit_like(&c->k, c->grad_dtype, kit_any_output());
     r.dv = kit_like(&c->v, c->grad_dtype, kit_any_output());

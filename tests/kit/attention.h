@@ -16,6 +16,7 @@ typedef struct kit_attention {
     tsr_tensor q, k, v, dout, dlse;      /* dlse may be absent */
     tsr_tensor alibi, bias, mask, sinks; /* may be absent, all of them */
     tsr_tensor seqlens_q, seqlens_k, cu_seqlens_q, cu_seqlens_k;
+    tsr_tensor block_table, k_scale, v_scale; /* may be absent; a case with them runs forward only */
     int64_t dbias_shape[4];
     tsr_attention_options options; /* numbers only */
 } kit_attention;
@@ -32,24 +33,31 @@ typedef enum kit_attention_form { KIT_FUSED, KIT_UNFUSED } kit_attention_form;
 
 /* Any shapes, dtype, layouts and features; plain_only leaves features out, but keeps causal. */
 kit_attention kit_attention_random(bool plain_only);
+/* One in the regime of few queries, or just outside. */
+kit_attention kit_attention_decoding(bool plain_only);
 
 /* The same case in double, row-major. */
 kit_attention kit_attention_f64(const kit_attention *c);
 
-/* A case of one sequence, or of the last query of every sequence; views of the same data. */
+/* A case of one sequence, or of the last queries of every sequence; views of the same data. */
 kit_attention kit_attention_sequence(const kit_attention *c, int64_t b);
-kit_attention kit_attention_last_query(const kit_attention *c);
+kit_attention kit_attention_last_queries(const kit_attention *c, int64_t n);
 
 /* A case with lengths as packed sequences (copies). */
 kit_attention kit_attention_packed(const kit_attention *c);
+
+/* A padded case with its keys and values in pages (copies), used and unused ones in random order, NaN where
+ * nothing is; and with int8 ones, each row with a scale. */
+kit_attention kit_attention_paged(const kit_attention *c);
+kit_attention kit_attention_int8(const kit_attention *c);
 
 /* What a padded run left, packed likewise. */
 kit_attention_result kit_attention_result_packed(const kit_attention *packed,
                                                  const kit_attention_result *padded);
 
-/* The part of a run that belongs to sequence b, or to the last query: dk and its like are absent there. */
+/* The part of a run that belongs to sequence b, or to the last queries: dk and its like are absent there. */
 kit_attention_result kit_attention_result_sequence(const kit_attention_result *r, int64_t b);
-kit_attention_result kit_attention_result_last_query(const kit_attention_result *r);
+kit_attention_result kit_attention_result_last_queries(const kit_attention_result *r, int64_t n);
 
 /* Forward, then backward from what forward left; fails the test on an error. */
 kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c, kit_attention_form form);

@@ -32,7 +32,8 @@ struct queued {
 #define X(op) tsr_##op##_args op;
         TSR_OPERATORS(X)
 #undef X
-        uint64_t words[sizeof(tsr_attention_bwd_args) / 8]; /* the largest of them, to look for pointers in */
+        uint64_t
+            words[sizeof(tsr_attention_merge_args) / 8]; /* the largest of them, to look for pointers in */
     } args;
 };
 

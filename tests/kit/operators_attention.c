@@ -183,6 +183,37 @@ FORM(fused_packed, attention, true)
 FORM(unfused, attention_unfused, false)
 FORM(unfused_packed, attention_unfused, true)
 
+/* --- merge: outs[0] outs[1] lses[0] lses[1] out lse --- */
+
+static void build_merge_of(kit_call *c, const int64_t *out_shape, int32_t rank, const int64_t *lse_shape)
+{
+    static const char *const names[] = {"outs[0]", "outs[1]", "lses[0]", "lses[1]", "out", "lse"};
+    for (int i = 0; i < 6; i++) {
+        const bool is_out = i < 2 || i == 4;
+        const tsr_tensor t = kit_new(TSR_F32, kit_any_output(), is_out ? rank : rank - 1,
+                                     is_out ? out_shape : lse_shape);
+        if (i < 4) kit_normal(t);
+        kit_add(c, i < 4 ? KIT_IN : KIT_OUT, names[i], t);
+    }
+    c->arg[4].may_be = 1u << 0;
+    c->arg[5].may_be = 1u << 2, c->arg[5].optional = true;
+}
+
+static void build_merge(kit_call *c)
+{
+    build_merge_of(c, (const int64_t[]){B, HQ, LQ, DV}, 4, (const int64_t[]){B, HQ, LQ});
+}
+static void build_packed_merge(kit_call *c)
+{
+    build_merge_of(c, (const int64_t[]){TOTAL_Q, HQ, DV}, 3, (const int64_t[]){HQ, TOTAL_Q});
+}
+
+static tsr_status run_merge(tsr_context *ctx, const tsr_tensor *const *t, const tsr_workspace *ws)
+{
+    (void)ws;
+    return tsr_attention_merge(ctx, 2, &t[0], &t[2], t[4], t[5]);
+}
+
 #define ENTRIES(form, id, prefix)                                                                            \
     {.name = form "_fwd", .build = build_##prefix##fwd, .run = id##_fwd, .query = id##_fwd_workspace},       \
     {                                                                                                        \
@@ -194,5 +225,7 @@ const kit_operator kit_attention_operators[] = {
     ENTRIES("attention", fused_packed, packed_),
     ENTRIES("attention_unfused", unfused, ),
     ENTRIES("attention_unfused", unfused_packed, packed_),
+    {.name = "attention_merge", .build = build_merge, .run = run_merge},
+    {.name = "attention_merge", .build = build_packed_merge, .run = run_merge},
     {0},
 };

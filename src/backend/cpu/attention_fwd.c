@@ -10,7 +10,8 @@
  * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
  * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
  * key 0 and have a length that is a constant of the kernels, so that a row's result depends on nothing but
- * its data.
+ * its data. Sequences of few queries are attention_decode.c's; the two share the workspace, one after the
+ * other.
  *
  * workspace   | head 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
  */
@@ -18,11 +19,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/cpu/attention_decode.h"
 #include "backend/cpu/attention_product.h"
 #include "backend/indices.h"
 #include "base/error.h"
 
 typedef struct forward {
+    const tsr_cpu *cpu;
     const tsr_attention_fwd_args *a;
     const tsr_gemm_kernel *gemm;
     const tsr_attention_score_f32_kernel *score;
@@ -32,6 +35,7 @@ typedef struct forward {
     int64_t q_stride, s_stride, v_stride; /* floats between rows; O has V's */
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
     int64_t scratch_floats;               /* of a slot */
+    bool gathers;                         /* k and v are in pages or int8: a tile becomes rows of f32 first */
     int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
     float *packed, *scratch;
     uint8_t *v_finite; /* [heads_per_round][n_tiles] */
@@ -40,7 +44,7 @@ typedef struct forward {
 /* Lays the workspace out; over an arena that counts, only measures it. */
 static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
 {
-    *w = (forward){.a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
+    *w = (forward){.cpu = cpu, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
     if (!attention_size_fits(a)) {
         arena->used = SIZE_MAX;
         return;
@@ -56,8 +60,10 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->v_stride = attention_stride(a->dv, nr);
     w->v_at = attention_round_up(a->lk, nr) * a->d;
     w->head_floats = attention_round_up(w->v_at + a->lk * w->v_stride, 16);
-    w->scratch_floats = attention_round_up(
-        w->bm * (w->q_stride + w->s_stride + w->v_stride + 2) + w->bn * (nr + 1), 16);
+    w->gathers = attention_is_paged(a) || a->k.dtype == TSR_S8;
+    w->scratch_floats = w->bm * (w->q_stride + w->s_stride + w->v_stride + 2) + w->bn * (nr + 1);
+    if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
+    w->scratch_floats = attention_round_up(w->scratch_floats, 16);
     /* As many heads as one per thread and 3 MiB take: with short sequences that is all of them. */
     const int64_t spare = ((int64_t)3 << 20) / (int64_t)sizeof(float);
     w->heads_per_round = attention_min(heads,
@@ -72,30 +78,51 @@ size_t cpu_attention_fwd_workspace(const void *state, const tsr_attention_fwd_ar
 {
     tsr_arena arena = {0};
     forward w;
-    lay_out(&w, state, a, &arena);
-    return arena.used;
+    if (!attention_only_decodes(a)) lay_out(&w, state, a, &arena);
+    const size_t decoding = attention_may_decode(a) ? attention_decode_workspace(state, a) : 0;
+    return decoding > arena.used ? decoding : arena.used;
+}
+
+/* A tile's rows of k or v: where they lie, or gathered as f32. */
+static attention_rows rows_of_tile(const forward *w, const attention_kv *x, attention_span keys,
+                                   float *scratch)
+{
+    if (!w->gathers) return attention_k_rows(x->t, x->s, x->head, keys.begin);
+    const int64_t d = x->t->shape[3];
+    attention_gather_kv(w->cpu, x, keys, true, scratch, d);
+    return (attention_rows){.data = scratch, .dtype = TSR_F32, .row = d, .col = 1};
+}
+
+/* V is read where it lies. */
+static bool v_serves(const forward *w, const attention_rows *v)
+{
+    return !w->gathers && attention_in_place(w->gemm, v, w->a->dv);
 }
 
 /* One key tile of one KV head: K as panels, V as rows. */
 static void pack_tile(void *arg, int64_t item, int32_t slot)
 {
-    (void)slot;
     const forward *w = arg;
     const tsr_attention_fwd_args *a = w->a;
     const int64_t index = item / w->n_tiles, tile = item % w->n_tiles, nr = w->gemm->nr;
     const int64_t head = (w->first_head + index) % a->hkv;
     const attention_sequence s = attention_sequence_of(a, (w->first_head + index) / a->hkv);
     const int64_t begin = tile * w->bn, end = attention_min(begin + w->bn, s.lk);
-    if (begin >= end) return;
+    if (begin >= end || attention_decodes(&s)) return;
 
-    float *packed = w->packed + index * w->head_floats;
-    const attention_rows k = attention_k_rows(&a->k, &s, head, 0);
+    float *packed = w->packed + index * w->head_floats, *scratch = w->scratch + slot * w->scratch_floats;
+    const attention_kv keys = {a, &s, &a->k, &a->k_scale, head}, values = {a, &s, &a->v, &a->v_scale, head};
+    const attention_rows k = rows_of_tile(w, &keys, (attention_span){begin, end}, scratch);
     for (int64_t j = begin; j < end; j += nr)
-        w->gemm->pack(packed + j * a->d, nr, attention_row(&k, j), k.dtype, k.col, k.row, a->d,
+        w->gemm->pack(packed + j * a->d, nr, attention_row(&k, j - begin), k.dtype, k.col, k.row, a->d,
                       attention_min(nr, end - j));
-    const attention_rows v = attention_k_rows(&a->v, &s, head, begin);
-    float *rows = packed + w->v_at + begin * w->v_stride;
-    const attention_matrix m = attention_f32_rows(w->gemm, &v, end - begin, a->dv, rows, w->v_stride);
+    const attention_rows v = rows_of_tile(w, &values, (attention_span){begin, end}, scratch);
+    attention_matrix m = {v.data, v.row};
+    if (!v_serves(w, &v)) {
+        float *rows = packed + w->v_at + begin * w->v_stride;
+        w->gemm->pack(rows, w->v_stride, v.data, v.dtype, v.row, v.col, end - begin, a->dv);
+        m = (attention_matrix){rows, w->v_stride};
+    }
     const bool hidden_keys = a->mask.data != NULL || a->window_left >= 0 || a->window_right >= 0;
     w->v_finite[item] = hidden_keys && w->score->finite(m.data, m.stride, end - begin, a->dv);
 }
@@ -195,10 +222,11 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
     const int64_t n = b->queries.end - b->queries.begin;
     const attention_rows rows = attention_q_rows(&w->a->q, s, head, b->queries.begin);
     b->q = attention_f32_rows(w->gemm, &rows, n, w->a->d, q, w->q_stride);
-    const attention_rows v = attention_k_rows(&w->a->v, s, head / w->group, 0);
     b->k = packed;
-    b->v = attention_in_place(w->gemm, &v, w->a->dv) ? (attention_matrix){v.data, v.row}
-                                                     : (attention_matrix){packed + w->v_at, w->v_stride};
+    b->v = (attention_matrix){packed + w->v_at, w->v_stride};
+    const attention_rows v = w->gathers ? (attention_rows){0}
+                                        : attention_k_rows(&w->a->v, s, head / w->group, 0);
+    if (v_serves(w, &v)) b->v = (attention_matrix){v.data, v.row};
     memset(b->o, 0, (size_t)(n * w->v_stride) * sizeof *b->o);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
@@ -219,7 +247,7 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
     const int64_t first = (w->n_blocks - 1 - rest / w->group) * w->bm;
     const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
     const int64_t n_rows = attention_min(w->bm, s.q_rows - first);
-    if (n_rows <= 0) return;
+    if (n_rows <= 0 || attention_decodes(&s)) return;
 
     float *q = w->scratch + slot * w->scratch_floats;
     block b = {.w = w,
@@ -244,6 +272,8 @@ tsr_status cpu_attention_fwd(void *state, const tsr_attention_fwd_args *a, void 
 {
     const tsr_cpu *cpu = state;
     TSR_TRY(tsr_check_attention_lengths(a));
+    if (attention_may_decode(a)) attention_decode(cpu, a, workspace);
+    if (attention_only_decodes(a)) return TSR_OK;
     forward w;
     tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
     lay_out(&w, cpu, a, &arena);

@@ -17,18 +17,20 @@ bool attention_size_fits(const tsr_attention_fwd_args *a)
 
 attention_sequence attention_sequence_of(const tsr_attention_fwd_args *a, int64_t b)
 {
-    attention_sequence s = {.index = b};
+    attention_sequence s = {
+        .index = b, .batch = b, .kv_batch = b, .lq = a->lq, .lk = a->lk, .q_rows = a->lq, .k_rows = a->lk};
     if (a->cu_seqlens_q.data != NULL) {
+        s.batch = 0;
         s.q_row = tsr_index_at(&a->cu_seqlens_q, b);
-        s.k_row = tsr_index_at(&a->cu_seqlens_k, b);
         s.lq = s.q_rows = tsr_index_at(&a->cu_seqlens_q, b + 1) - s.q_row;
-        s.lk = s.k_rows = tsr_index_at(&a->cu_seqlens_k, b + 1) - s.k_row;
-        return s;
     }
-    s.batch = b;
-    s.q_rows = a->lq, s.k_rows = a->lk;
-    s.lq = a->seqlens_q.data != NULL ? tsr_index_at(&a->seqlens_q, b) : a->lq;
-    s.lk = a->seqlens_k.data != NULL ? tsr_index_at(&a->seqlens_k, b) : a->lk;
+    if (a->cu_seqlens_k.data != NULL) {
+        s.kv_batch = 0;
+        s.k_row = tsr_index_at(&a->cu_seqlens_k, b);
+        s.lk = s.k_rows = tsr_index_at(&a->cu_seqlens_k, b + 1) - s.k_row;
+    }
+    if (a->seqlens_q.data != NULL) s.lq = tsr_index_at(&a->seqlens_q, b);
+    if (a->seqlens_k.data != NULL) s.lk = tsr_index_at(&a->seqlens_k, b);
     return s;
 }
 
@@ -90,7 +92,49 @@ attention_rows attention_q_rows(const tsr_tensor *t, const attention_sequence *s
 
 attention_rows attention_k_rows(const tsr_tensor *t, const attention_sequence *s, int64_t head, int64_t first)
 {
-    return rows_of(t, s->batch, head, s->k_row + first);
+    return rows_of(t, s->kv_batch, head, s->k_row + first);
+}
+
+/* Where a key's row lies in k, v and their scales: [batch or page, head, row]. */
+typedef struct kv_place {
+    int64_t batch, row;
+} kv_place;
+
+static kv_place place_of(const attention_kv *x, int64_t key)
+{
+    if (!attention_is_paged(x->a)) return (kv_place){x->s->kv_batch, x->s->k_row + key};
+    const int64_t page = x->t->shape[2];
+    return (kv_place){tsr_page_at(&x->a->block_table, x->s->index, key / page), key % page};
+}
+
+const void *attention_kv_row(const attention_kv *x, int64_t key)
+{
+    const kv_place p = place_of(x, key);
+    const int64_t *stride = x->t->stride;
+    return tsr_tensor_at(x->t, p.batch * stride[0] + x->head * stride[1] + p.row * stride[2]);
+}
+
+float attention_kv_scale(const attention_kv *x, int64_t key)
+{
+    if (x->scale->data == NULL) return 1;
+    const kv_place p = place_of(x, key);
+    const int64_t *stride = x->scale->stride;
+    return ((const float *)x->scale->data)[p.batch * stride[0] + x->head * stride[1] + p.row * stride[2]];
+}
+
+void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
+                         float *to, int64_t stride)
+{
+    const int64_t d = x->t->shape[3], col = x->t->stride[3];
+    for (int64_t j = keys.begin; j < keys.end; j++, to += stride) {
+        const void *row = attention_kv_row(x, j);
+        if (x->t->dtype != TSR_S8) {
+            cpu->elementwise_f32->load(to, row, x->t->dtype, col, d);
+            continue;
+        }
+        const float factor = scaled ? attention_kv_scale(x, j) : 1;
+        for (int64_t i = 0; i < d; i++) to[i] = factor * (float)((const int8_t *)row)[i * col];
+    }
 }
 
 void attention_clear_rows(const attention_rows *r, int64_t n, int64_t d)

@@ -16,11 +16,11 @@ typedef struct attention_span {
 } attention_span;
 
 typedef struct attention_sequence {
-    int64_t index;          /* of bias, mask, dropout's head */
-    int64_t batch;          /* of q, k, v and their like: 0 where packed */
-    int64_t q_row, k_row;   /* first rows there */
-    int64_t lq, lk;         /* its own lengths */
-    int64_t q_rows, k_rows; /* rows that outputs have for it: padding beyond its lengths included */
+    int64_t index;           /* of bias, mask, dropout's head */
+    int64_t batch, kv_batch; /* of q and its like, of k and v: 0 where packed */
+    int64_t q_row, k_row;    /* first rows there */
+    int64_t lq, lk;          /* its own lengths */
+    int64_t q_rows, k_rows;  /* rows that outputs have for it: padding beyond its lengths included */
 } attention_sequence;
 
 /* Rows of one head in one tensor. */
@@ -48,6 +48,23 @@ attention_rows attention_q_rows(const tsr_tensor *t, const attention_sequence *s
                                 int64_t first);
 attention_rows attention_k_rows(const tsr_tensor *t, const attention_sequence *s, int64_t head,
                                 int64_t first);
+
+/* The rows of k or v that a sequence sees of one head, wherever they lie: in line or in pages. */
+typedef struct attention_kv {
+    const tsr_attention_fwd_args *a;
+    const attention_sequence *s;
+    const tsr_tensor *t, *scale;
+    int64_t head;
+} attention_kv;
+
+static inline bool attention_is_paged(const tsr_attention_fwd_args *a) { return a->block_table.data != NULL; }
+
+const void *attention_kv_row(const attention_kv *x, int64_t key);
+/* What the row's elements are multiplied by: 1 but for s8. */
+float attention_kv_scale(const attention_kv *x, int64_t key);
+/* Rows [keys.begin, keys.end) as f32, multiplied by their scales if `scaled`. */
+void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
+                         float *to, int64_t stride);
 
 /* Writes 0 to n rows of d elements. */
 void attention_clear_rows(const attention_rows *r, int64_t n, int64_t d);

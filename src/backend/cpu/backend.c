@@ -16,6 +16,7 @@ static void pick_kernels(tsr_cpu *cpu)
     while (!tsr_isa_serves((*store)->isa, cpu->isa)) store++;
     cpu->gemm_store = *store;
     cpu->attention_score_f32 = tsr_attention_score_f32_pick(cpu->isa);
+    cpu->attention_decode_f32 = tsr_attention_decode_f32_pick(cpu->isa);
     cpu->elementwise_f32 = tsr_elementwise_f32_pick(cpu->isa);
     cpu->row_f32 = tsr_row_f32_pick(cpu->isa);
     const char *const names[] = {
@@ -25,6 +26,7 @@ static void pick_kernels(tsr_cpu *cpu)
         cpu->gemm_s4->name,
         cpu->gemm_store->name,
         cpu->attention_score_f32->name,
+        cpu->attention_decode_f32->name,
         cpu->elementwise_f32->name,
         cpu->row_f32->name,
     };
@@ -85,6 +87,7 @@ const tsr_backend tsr_backend_cpu = {
     .attention_fwd_workspace = cpu_attention_fwd_workspace,
     .attention_bwd = cpu_attention_bwd,
     .attention_bwd_workspace = cpu_attention_bwd_workspace,
+    .attention_merge = cpu_attention_merge,
     .attention_unfused_fwd = cpu_attention_unfused_fwd,
     .attention_unfused_fwd_workspace = cpu_attention_unfused_fwd_workspace,
     .attention_unfused_bwd = cpu_attention_unfused_bwd,

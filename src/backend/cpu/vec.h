@@ -9,6 +9,7 @@
 #ifndef TSR_BACKEND_CPU_VEC_H
 #define TSR_BACKEND_CPU_VEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -433,6 +434,20 @@ TSR_INLINE float vf32_max_lane(vf32 v)
 }
 
 #endif
+
+/* VL numbers of 8 bits. */
+TSR_INLINE vf32 vf32_from_s8(const int8_t *p)
+{
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    return (vf32)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif TSR_LANES == 8 && defined(__AVX2__)
+    return (vf32)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#else
+    vf32 v = {0};
+    UNROLL for (int i = 0; i < VL; i++) v[i] = p[i];
+    return v;
+#endif
+}
 
 /* Four vectors, read as rows of 4-lane blocks: block b of w[k] becomes lane 4 b + k of all four in order. */
 TSR_INLINE void vu32_transpose4(vu32 w[4])

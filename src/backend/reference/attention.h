@@ -17,11 +17,12 @@
 typedef struct ref_attention_head {
     const tsr_attention_fwd_args *args;
     int64_t b, h, lq, lk;
-    int64_t batch;         /* b; packed: 0                                          */
-    int64_t q_row, k_row;  /* the sequence's first row; not 0 only if it is packed  */
-    tsr_tensor q, k, v;    /* [lq, d] [lk, d] [lk, dv]                              */
-    tsr_tensor out, lse;   /* [lq, dv] [lq]                                         */
-    tsr_tensor bias, mask; /* [lq, lk]                                             */
+    int64_t batch, kv_batch; /* b; packed: 0                                        */
+    int64_t h_kv;            /* of k and v                                          */
+    int64_t q_row, k_row;    /* the sequence's first row; not 0 only if it is packed  */
+    tsr_tensor q;            /* [lq, d]                                               */
+    tsr_tensor out, lse;     /* [lq, dv] [lq]                                         */
+    tsr_tensor bias, mask;   /* [lq, lk]                                             */
 } ref_attention_head;
 
 /* Entry (b, h) of a view [b, h, rows ...], from `row` on; an absent view stays absent. */
@@ -38,21 +39,22 @@ static inline tsr_tensor ref_rows_of(const tsr_tensor *t, int64_t b, int64_t h, 
 
 static inline ref_attention_head ref_head_of(const tsr_attention_fwd_args *args, int64_t b, int64_t h)
 {
-    ref_attention_head x = {.args = args, .b = b, .h = h, .lq = args->lq, .lk = args->lk, .batch = b};
+    ref_attention_head x = {
+        .args = args, .b = b, .h = h, .lq = args->lq, .lk = args->lk, .batch = b, .kv_batch = b};
     if (args->cu_seqlens_q.data != NULL) {
         x.batch = 0;
         x.q_row = tsr_index_at(&args->cu_seqlens_q, b);
-        x.k_row = tsr_index_at(&args->cu_seqlens_k, b);
         x.lq = tsr_index_at(&args->cu_seqlens_q, b + 1) - x.q_row;
+    }
+    if (args->cu_seqlens_k.data != NULL) {
+        x.kv_batch = 0;
+        x.k_row = tsr_index_at(&args->cu_seqlens_k, b);
         x.lk = tsr_index_at(&args->cu_seqlens_k, b + 1) - x.k_row;
     }
     if (args->seqlens_q.data != NULL) x.lq = tsr_index_at(&args->seqlens_q, b);
     if (args->seqlens_k.data != NULL) x.lk = tsr_index_at(&args->seqlens_k, b);
-    const int64_t h_kv = args->hq > 0 ? h / (args->hq / args->hkv)
-                                      : h; /* k may have heads where q has none */
+    x.h_kv = args->hq > 0 ? h / (args->hq / args->hkv) : h; /* k may have heads where q has none */
     x.q = ref_rows_of(&args->q, x.batch, h, x.q_row);
-    x.k = ref_rows_of(&args->k, x.batch, h_kv, x.k_row);
-    x.v = ref_rows_of(&args->v, x.batch, h_kv, x.k_row);
     x.out = ref_rows_of(&args->out, x.batch, h, x.q_row);
     x.lse = ref_rows_of(&args->lse, x.batch, h, x.q_row);
     x.bias = ref_rows_of(&args->bias, b, h, 0);
@@ -60,16 +62,63 @@ static inline ref_attention_head ref_head_of(const tsr_attention_fwd_args *args,
     return x;
 }
 
+/* Row j of k or v. */
+typedef struct ref_kv_row {
+    const tsr_tensor *t;
+    int64_t at;    /* of its first element */
+    double factor; /* of every element: 1, or int8's scale */
+} ref_kv_row;
+
+static inline ref_kv_row ref_kv_row_of(const ref_attention_head *x, const tsr_tensor *t,
+                                       const tsr_tensor *scale, int64_t j)
+{
+    const tsr_tensor *table = &x->args->block_table;
+    int64_t at[3] = {x->kv_batch, x->h_kv, x->k_row + j};
+    if (table->data != NULL) {
+        const int64_t page = t->shape[2];
+        at[0] = tsr_page_at(table, x->b, j / page);
+        at[2] = j % page;
+    }
+    ref_kv_row row = {.t = t, .factor = 1};
+    for (int i = 0; i < 3; i++) row.at += at[i] * t->stride[i];
+    if (scale->data == NULL) return row;
+    row.factor = ref_get(scale,
+                         at[0] * scale->stride[0] + at[1] * scale->stride[1] + at[2] * scale->stride[2]);
+    return row;
+}
+
+static inline ref_kv_row ref_k_row(const ref_attention_head *x, int64_t j)
+{
+    return ref_kv_row_of(x, &x->args->k, &x->args->k_scale, j);
+}
+static inline ref_kv_row ref_v_row(const ref_attention_head *x, int64_t j)
+{
+    return ref_kv_row_of(x, &x->args->v, &x->args->v_scale, j);
+}
+
+static inline double ref_kv_get(const ref_kv_row *row, int64_t p)
+{
+    return row->factor * ref_get(row->t, row->at + p * row->t->stride[3]);
+}
+
 static inline int64_t ref_at(const tsr_tensor *t, int64_t i, int64_t j)
 {
     return i * t->stride[0] + j * t->stride[1];
 }
 
-/* Row i of x times row j of y. */
-static inline double ref_dot(const tsr_tensor *x, int64_t i, const tsr_tensor *y, int64_t j, int64_t n)
+/* Row i of x times row i of y. */
+static inline double ref_dot(const tsr_tensor *x, const tsr_tensor *y, int64_t i, int64_t n)
 {
     double sum = 0;
-    for (int64_t p = 0; p < n; p++) sum += ref_get(x, ref_at(x, i, p)) * ref_get(y, ref_at(y, j, p));
+    for (int64_t p = 0; p < n; p++) sum += ref_get(x, ref_at(x, i, p)) * ref_get(y, ref_at(y, i, p));
+    return sum;
+}
+
+/* Row i of x times a row of k or v. */
+static inline double ref_kv_dot(const tsr_tensor *x, int64_t i, ref_kv_row row, int64_t n)
+{
+    double sum = 0;
+    for (int64_t p = 0; p < n; p++) sum += ref_get(x, ref_at(x, i, p)) * ref_kv_get(&row, p);
     return sum;
 }
 
@@ -86,7 +135,7 @@ static inline bool ref_sees(const ref_attention_head *x, int64_t i, int64_t j)
 static inline double ref_score(const ref_attention_head *x, int64_t i, int64_t j, double *slope)
 {
     const tsr_attention_fwd_args *args = x->args;
-    double s = args->scale * ref_dot(&x->q, i, &x->k, j, args->d);
+    double s = args->scale * ref_kv_dot(&x->q, i, ref_k_row(x, j), args->d);
     *slope = 1;
     if (args->softcap > 0) {
         const double t = tanh(s / args->softcap);

@@ -63,6 +63,11 @@ static void axpy(double *y, double a, const tsr_tensor *x, int64_t i, int64_t n)
     for (int64_t p = 0; p < n; p++) y[p] += a * ref_get(x, ref_at(x, i, p));
 }
 
+static void kv_axpy(double *y, double a, ref_kv_row row, int64_t n)
+{
+    for (int64_t p = 0; p < n; p++) y[p] += a * ref_kv_get(&row, p);
+}
+
 static bool sees_any(const ref_attention_head *x, int64_t i)
 {
     for (int64_t j = 0; j < x->lk; j++)
@@ -77,7 +82,7 @@ static void backward_row(const ref_attention_head *x, const tsr_tensor *dout, do
     const int64_t d = x->args->d, dv = x->args->dv;
     const double lse = ref_get(&x->lse, i * x->lse.stride[0]);
     if (lse == -INFINITY) return; /* neither a key nor a sink has weight */
-    const double delta = sees_any(x, i) ? ref_dot(&x->out, i, dout, i, dv) : 0;
+    const double delta = sees_any(x, i) ? ref_dot(&x->out, dout, i, dv) : 0;
     sums->dsinks[x->h] += exp(ref_sink(x) - lse) * (dlse - delta);
     const tsr_tensor dbias = ref_rows_of(&sums->dbias, x->b, x->h, 0);
     for (int64_t j = 0; j < x->lk; j++) {
@@ -85,10 +90,10 @@ static void backward_row(const ref_attention_head *x, const tsr_tensor *dout, do
         double slope;
         const double p = exp(ref_score(x, i, j, &slope) - lse);
         const double factor = ref_dropout_factor(x, i, j);
-        const double dp = factor * ref_dot(dout, i, &x->v, j, dv); /* O = dropout(P) V              */
-        const double ds = p * (dp - delta + dlse);                 /* P = softmax(S), lse           */
-        const double dqk = x->args->scale * slope * ds;            /* S = softcap(scale Q K^T) + .. */
-        axpy(sums->dq, dqk, &x->k, j, d);
+        const double dp = factor * ref_kv_dot(dout, i, ref_v_row(x, j), dv); /* O = dropout(P) V */
+        const double ds = p * (dp - delta + dlse);      /* P = softmax(S), lse           */
+        const double dqk = x->args->scale * slope * ds; /* S = softcap(scale Q K^T) + .. */
+        kv_axpy(sums->dq, dqk, ref_k_row(x, j), d);
         axpy(sums->dk + j * d, dqk, &x->q, i, d);
         axpy(sums->dv + j * dv, factor * p, dout, i, dv);
         if (dbias.data != NULL) ((double *)dbias.data)[ref_at(&dbias, i, j)] += ds;
@@ -131,8 +136,8 @@ static void backward_group(const tsr_attention_bwd_args *args, int64_t b, int64_
     for (int64_t h = h_kv * group; h < (h_kv + 1) * group; h++) backward_head(args, b, h, sums);
 
     const ref_attention_head x = ref_head_of(fwd, b, h_kv * group);
-    const tsr_tensor dk = ref_rows_of(&args->dk, x.batch, h_kv, x.k_row);
-    const tsr_tensor dv = ref_rows_of(&args->dv, x.batch, h_kv, x.k_row);
+    const tsr_tensor dk = ref_rows_of(&args->dk, x.kv_batch, h_kv, x.k_row);
+    const tsr_tensor dv = ref_rows_of(&args->dv, x.kv_batch, h_kv, x.k_row);
     const int64_t n_rows = fwd->cu_seqlens_k.data != NULL ? x.lk : fwd->lk;
     for (int64_t j = 0; j < n_rows; j++) {
         store_row(&dk, j, sums->dk + j * fwd->d, fwd->d);

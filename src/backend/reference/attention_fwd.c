@@ -44,7 +44,10 @@ static void forward_row(const ref_attention_head *x, int64_t i, double *p)
     for (int64_t c = 0; c < x->args->dv; c++) {
         double sum = 0;
         for (int64_t j = 0; j < x->lk; j++)
-            if (ref_sees(x, i, j)) sum += p[j] * ref_get(&x->v, ref_at(&x->v, j, c));
+            if (ref_sees(x, i, j)) {
+                const ref_kv_row v = ref_v_row(x, j);
+                sum += p[j] * ref_kv_get(&v, c);
+            }
         ref_set(&x->out, ref_at(&x->out, i, c), sum);
     }
 }

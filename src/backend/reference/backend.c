@@ -47,6 +47,7 @@ const tsr_backend tsr_backend_reference = {
     .attention_bwd = ref_attention_bwd,
     .attention_bwd_workspace = ref_attention_bwd_workspace,
     /* The truth is the same for both forms. */
+    .attention_merge = ref_attention_merge,
     .attention_unfused_fwd = ref_attention_fwd,
     .attention_unfused_fwd_workspace = ref_attention_fwd_workspace,
     .attention_unfused_bwd = ref_attention_bwd,

@@ -1,0 +1,331 @@
+/*
+ * backend/cpu/attention_decode.c - attention of few queries against many keys: read K and V once, pack
+ * nothing
+ *
+ *     chunk of keys -> its own m, l, O from zero          chunks in order: m, l, O merged          out = O /
+ * l
+ *
+ * A KV head's rows are all queries of all query heads of its group. Its keys, counted from the sequence's
+ * first, fall into chunks of constant length; items are ranges of chunks, so that all threads work even with
+ * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
+ * features and softmax (the rows of one query head at a time), O += P V.
+ *
+ * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: Q S P' gather | slot 1: .. | ..
+ */
+#include "backend/cpu/attention_decode.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "backend/indices.h"
+
+typedef struct decode {
+    const tsr_cpu *cpu;
+    const tsr_attention_fwd_args *a;
+    const tsr_attention_decode_f32_kernel *kernel;
+    int64_t group, n_rows;               /* query heads to a KV head; rows of a KV head, at most */
+    int64_t n_chunks, n_ranges;          /* of the longest sequence; ranges that chunks are dealt to */
+    int64_t q_stride, o_stride;          /* floats between rows */
+    int64_t part_floats;                 /* of one chunk's m, l, O */
+    int64_t scratch_floats;              /* of a slot */
+    int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
+    float *parts, *scratch;
+} decode;
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Enough ranges that the last to finish matters little, each as long as that allows. */
+static int64_t ranges_of(const tsr_attention_fwd_args *a, int64_t n_heads, int64_t n_threads,
+                         int64_t n_chunks)
+{
+    const int64_t wanted = a->splits > 0 ? a->splits : ceil_div(16 * n_threads, attention_max(n_heads, 1));
+    return attention_max(1, attention_min(wanted, n_chunks));
+}
+
+/* Lays the workspace out; over an arena that counts, only measures it. */
+static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
+{
+    *w = (decode){.cpu = cpu, .a = a, .kernel = cpu->attention_decode_f32};
+    if (!attention_size_fits(a)) {
+        arena->used = SIZE_MAX;
+        return;
+    }
+    const int64_t heads = a->b * a->hkv, n_threads = tsr_threads_count(cpu->threads);
+    w->group = heads > 0 ? a->hq / a->hkv : 0;
+    w->n_rows = w->group * attention_min(a->lq, TSR_DECODE_LQ);
+    w->n_chunks = ceil_div(a->lk, TSR_DECODE_CHUNK);
+    w->q_stride = attention_round_up(a->d, 16);
+    w->o_stride = attention_round_up(a->dv, 16);
+    w->part_floats = attention_round_up(w->n_rows * (w->o_stride + 2), 16);
+    w->scratch_floats = w->n_rows * (w->q_stride + TSR_DECODE_TILE) + TSR_DECODE_TILE +
+                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride);
+    /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
+    const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
+    const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
+    w->heads_per_round = attention_min(heads, attention_max(1, room / head_floats));
+    w->n_ranges = ranges_of(a, w->heads_per_round, n_threads, w->n_chunks);
+
+    w->parts = tsr_arena_take(arena, (size_t)(w->heads_per_round * w->n_chunks),
+                              (size_t)w->part_floats * sizeof(float));
+    w->scratch = tsr_arena_take(arena, (size_t)n_threads, (size_t)w->scratch_floats * sizeof(float));
+}
+
+size_t attention_decode_workspace(const tsr_cpu *cpu, const tsr_attention_fwd_args *a)
+{
+    tsr_arena arena = {0};
+    decode w;
+    lay_out(&w, cpu, a, &arena);
+    return arena.used;
+}
+
+/* m [n_rows], l [n_rows], o [n_rows][o_stride]; row of head g of the group and query i: g * lq + i. */
+typedef struct part {
+    float *m, *l, *o;
+} part;
+
+static part part_of(const decode *w, int64_t index, int64_t chunk)
+{
+    float *p = w->parts + (index * w->n_chunks + chunk) * w->part_floats;
+    return (part){.o = p, .m = p + w->n_rows * w->o_stride, .l = p + w->n_rows * (w->o_stride + 1)};
+}
+
+/* A tile's rows of k or v, found ahead of their use. */
+typedef struct tile_rows {
+    const void *row[TSR_DECODE_TILE];
+    attention_span keys;
+} tile_rows;
+
+/* What an item works on: some chunks of one KV head. */
+typedef struct range {
+    const decode *w;
+    attention_sequence s;
+    int64_t kv_head, lq, n_rows;
+    attention_span keys; /* of all chunks, as far as some query's window reaches */
+    attention_kv k, v;
+    bool gathers; /* elements of a row do not lie side by side */
+    float *q, *p, *hidden, *gather;
+    part part;
+} range;
+
+/* Pointers to the rows of a tile's keys, in runs that lie at a constant distance. */
+static void find_rows(const attention_kv *x, attention_span keys, tile_rows *to)
+{
+    const int64_t page = attention_is_paged(x->a) ? x->t->shape[2] : INT64_MAX;
+    const int64_t step = x->t->stride[2] * (int64_t)tsr_dtype_nbytes(x->t->dtype);
+    const void **row = to->row;
+    to->keys = keys;
+    for (int64_t j = keys.begin; j < keys.end;) {
+        const int64_t n = attention_min(keys.end - j, page - j % page);
+        const char *first = attention_kv_row(x, j);
+        for (int64_t i = 0; i < n; i++) *row++ = first + i * step;
+        j += n;
+    }
+    for (int64_t n = keys.end - keys.begin; n % 16 != 0; n++, row++) row[0] = row[-1];
+}
+
+static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, tile_rows *now,
+                                         const tile_rows *next)
+{
+    const int64_t n = now->keys.end - now->keys.begin, d = x->t->shape[3];
+    tsr_attention_decode_rows rows = {.row = now->row,
+                                      .next = next->row,
+                                      .n = n,
+                                      .n_next = next->keys.end - next->keys.begin,
+                                      .d = d,
+                                      .dtype = x->t->dtype};
+    if (!r->gathers) return rows;
+    attention_gather_kv(r->w->cpu, x, now->keys, false, r->gather, d);
+    for (int64_t j = 0; j < attention_round_up(n, 16); j++)
+        now->row[j] = r->gather + attention_min(j, n - 1) * d;
+    rows.n_next = 0;
+    rows.dtype = TSR_F32;
+    return rows;
+}
+
+static tsr_attention_features features_of(const range *r, int64_t g)
+{
+    return attention_features_of(r->w->a, &r->s, r->kv_head * r->w->group + g);
+}
+
+/* scale, and what each key of a tile is worth on top where it is int8 */
+static void factors_of(const attention_kv *x, attention_span keys, float scale, float *factor)
+{
+    for (int64_t j = keys.begin; j < keys.end; j++) *factor++ = scale * attention_kv_scale(x, j);
+}
+
+/*
+ * O += P V over a tile with keys that some row does not see: those are left out of its sum, not multiplied by
+ * 0, as their v may be NaN or Inf.
+ */
+static void add_visible_values(const range *r, const tsr_attention_decode_rows *v, attention_span keys)
+{
+    for (int64_t g = 0; g < r->w->group; g++) {
+        const tsr_attention_features f = features_of(r, g);
+        for (int64_t i = 0; i < r->lq; i++) {
+            const int64_t row = g * r->lq + i;
+            const void *seen[TSR_DECODE_TILE];
+            tsr_attention_decode_rows visible = *v;
+            visible.row = seen, visible.n = 0, visible.n_next = 0;
+            for (int64_t j = 0; j < v->n; j++) {
+                if (!attention_sees(&f, i, keys.begin + j)) continue;
+                seen[visible.n] = v->row[j];
+                r->hidden[visible.n++] = r->p[row * TSR_DECODE_TILE + j];
+            }
+            r->w->kernel->values(&visible, r->hidden, 0, 1, r->part.o + row * r->w->o_stride, 0);
+        }
+    }
+}
+
+/* One tile: S, softmax, O. */
+static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const tile_rows *next_k,
+                           const tile_rows *next_v)
+{
+    const decode *w = r->w;
+    const tsr_attention_decode_f32_kernel *kernel = w->kernel;
+    const attention_span keys = k->keys, queries = {0, r->lq};
+    const int64_t n = keys.end - keys.begin;
+    float factor[TSR_DECODE_TILE];
+    bool all_seen = true;
+
+    const tsr_attention_decode_rows k_rows = rows_of(r, &r->k, k, next_k);
+    kernel->scores(&k_rows, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
+    for (int64_t g = 0; g < w->group; g++) {
+        const tsr_attention_features f = features_of(r, g);
+        const int64_t row = g * r->lq;
+        const tsr_attention_rows t = {.features = &f,
+                                      .n_rows = r->lq,
+                                      .key = keys.begin,
+                                      .end = n,
+                                      .s = r->p + row * TSR_DECODE_TILE,
+                                      .s_stride = TSR_DECODE_TILE};
+        if (g == 0) factors_of(&r->k, keys, f.alpha, factor);
+        kernel->weigh(t.s, t.s_stride, r->lq, factor, n);
+        w->cpu->attention_score_f32->forward(&t, r->part.m + row, r->part.l + row,
+                                             r->part.o + row * w->o_stride, w->o_stride, w->a->dv);
+        all_seen = all_seen && attention_sees_all(&f, queries, keys);
+    }
+    if (w->a->v_scale.data != NULL) {
+        factors_of(&r->v, keys, 1, factor);
+        kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
+    }
+    const tsr_attention_decode_rows v_rows = rows_of(r, &r->v, v, next_v);
+    if (all_seen)
+        kernel->values(&v_rows, r->p, TSR_DECODE_TILE, r->n_rows, r->part.o, w->o_stride);
+    else
+        add_visible_values(r, &v_rows, keys);
+}
+
+/* The tile that key `key` falls in, as far as it is in sight: from a multiple of 16 on, as vectors begin
+ * there. */
+static attention_span tile_at(attention_span keys, int64_t key)
+{
+    const int64_t first = key - key % TSR_DECODE_TILE;
+    const attention_span tile = {attention_max(first, keys.begin - keys.begin % 16),
+                                 attention_min(first + TSR_DECODE_TILE, keys.end)};
+    return tile.begin < tile.end ? tile : (attention_span){key, key};
+}
+
+static void start_part(range *r, int64_t index, int64_t chunk)
+{
+    r->part = part_of(r->w, index, chunk);
+    memset(r->part.o, 0, (size_t)(r->n_rows * r->w->o_stride) * sizeof(float));
+    for (int64_t i = 0; i < r->n_rows; i++) r->part.m[i] = -INFINITY, r->part.l[i] = 0;
+}
+
+/* All queries of the group's heads as f32, zeros up to the stride. */
+static void load_queries(const range *r)
+{
+    const decode *w = r->w;
+    for (int64_t g = 0; g < w->group; g++) {
+        const attention_rows q = attention_q_rows(&w->a->q, &r->s, r->kv_head * w->group + g, 0);
+        for (int64_t i = 0; i < r->lq; i++) {
+            float *to = r->q + (g * r->lq + i) * w->q_stride;
+            w->cpu->elementwise_f32->load(to, attention_row(&q, i), q.dtype, q.col, w->a->d);
+            memset(to + w->a->d, 0, (size_t)(w->q_stride - w->a->d) * sizeof *to);
+        }
+    }
+}
+
+static void attend_to_range(void *arg, int64_t item, int32_t slot)
+{
+    const decode *w = arg;
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t index = item / w->n_ranges, number = item % w->n_ranges, head = w->first_head + index;
+    range r = {.w = w, .s = attention_sequence_of(a, head / a->hkv), .kv_head = head % a->hkv};
+    const int64_t n_chunks = ceil_div(r.s.lk, TSR_DECODE_CHUNK), per_range = ceil_div(n_chunks, w->n_ranges);
+    const int64_t begin = number * per_range, end = attention_min(begin + per_range, n_chunks);
+    r.lq = r.s.lq, r.n_rows = r.lq * w->group;
+    if (!attention_decodes(&r.s) || begin >= end || r.n_rows == 0) return;
+    r.k = (attention_kv){a, &r.s, &a->k, &a->k_scale, r.kv_head};
+    r.v = (attention_kv){a, &r.s, &a->v, &a->v_scale, r.kv_head};
+    r.gathers = a->k.stride[3] != 1 || a->v.stride[3] != 1;
+    r.q = w->scratch + slot * w->scratch_floats;
+    r.p = r.q + w->n_rows * w->q_stride;
+    r.hidden = r.p + w->n_rows * TSR_DECODE_TILE;
+    r.gather = r.hidden + TSR_DECODE_TILE;
+    load_queries(&r);
+
+    const tsr_attention_features f = features_of(&r, 0);
+    const attention_span seen = attention_keys_seen(&f, (attention_span){0, r.lq});
+    r.keys = (attention_span){attention_max(seen.begin, begin * TSR_DECODE_CHUNK),
+                              attention_min(seen.end, end * TSR_DECODE_CHUNK)};
+    tile_rows k[2], v[2];
+    int now = 0;
+    for (int64_t c = begin, key = r.keys.begin; c < end; c++) {
+        start_part(&r, index, c);
+        const int64_t last = attention_min((c + 1) * TSR_DECODE_CHUNK, r.keys.end);
+        for (; key < last; now = !now) {
+            attention_span tile = tile_at(r.keys, key);
+            if (key == r.keys.begin) find_rows(&r.k, tile, &k[now]), find_rows(&r.v, tile, &v[now]);
+            key = tile.end;
+            tile = key < r.keys.end ? tile_at(r.keys, key) : (attention_span){key, key};
+            find_rows(&r.k, tile, &k[!now]), find_rows(&r.v, tile, &v[!now]);
+            attend_to_tile(&r, &k[now], &v[now], &k[!now], &v[!now]);
+        }
+    }
+}
+
+/* Merges the chunks of one query head's rows, in order, after the sink: a key that came first, without value.
+ */
+static void finish(void *arg, int64_t item, int32_t slot)
+{
+    const decode *w = arg;
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t index = item / w->group, g = item % w->group, kv_head = w->first_head + index;
+    const int64_t head = kv_head % a->hkv * w->group + g;
+    const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
+    if (!attention_decodes(&s)) return;
+    const float sink = a->sinks.data != NULL ? ((const float *)a->sinks.data)[head * a->sinks.stride[0]]
+                                             : -INFINITY;
+    const attention_rows lse = attention_q_rows(&a->lse, &s, head, 0);
+    attention_rows out = attention_q_rows(&a->out, &s, head, 0);
+    float *o = w->scratch + slot * w->scratch_floats;
+    for (int64_t i = 0; i < s.q_rows; i++, out.data = attention_row(&out, 1)) {
+        float m = sink * 1.44269504f, l = sink == -INFINITY || i >= s.lq ? 0 : 1;
+        memset(o, 0, (size_t)a->dv * sizeof *o);
+        for (int64_t c = 0; i < s.lq && c * TSR_DECODE_CHUNK < s.lk; c++) {
+            const part p = part_of(w, index, c);
+            const int64_t row = g * s.lq + i;
+            w->kernel->merge(1, &m, &l, o, p.m[row], p.l[row], p.o + row * w->o_stride, a->dv);
+        }
+        if (l == 0)
+            attention_clear_rows(&out, 1, a->dv);
+        else
+            w->cpu->attention_score_f32->store(out.data, out.dtype, out.col, o, a->dv, 1 / l);
+        if (lse.data != NULL)
+            ((float *)lse.data)[i * lse.row] = l == 0 ? -INFINITY : m * 0.693147181f + logf(l);
+    }
+}
+
+void attention_decode(const tsr_cpu *cpu, const tsr_attention_fwd_args *a, void *workspace)
+{
+    decode w;
+    tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
+    lay_out(&w, cpu, a, &arena);
+    const int64_t heads = a->b * a->hkv;
+    for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
+        const int64_t n = attention_min(w.heads_per_round, heads - w.first_head);
+        tsr_threads_run(cpu->threads, n * w.n_ranges, attend_to_range, &w);
+        tsr_threads_run(cpu->threads, n * w.group, finish, &w);
+    }
+}

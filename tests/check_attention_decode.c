@@ -1,0 +1,271 @@
+/*
+ * check_attention_decode.c - attention of few queries: splits, pages, int8, parts
+ *
+ * check_attention.c holds this regime against the reference, as it does the other. Here is what only it has:
+ * results that are the same to the bit however the keys are cut, and wherever they lie.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "kit/attention.h"
+#include "kit/compare.h"
+#include "kit/isa.h"
+#include "op/context.h"
+
+static void expect_same_bits(const kit_attention *c, const kit_attention_result *a,
+                             const kit_attention_result *b, const char *what)
+{
+    if (!kit_same_bits(&a->out, &b->out))
+        kit_fail("%s: out differs, %s", what, kit_attention_describe(c).text);
+    if (!kit_same_bits(&a->lse, &b->lse))
+        kit_fail("%s: lse differs, %s", what, kit_attention_describe(c).text);
+}
+
+static void splits_change_nothing(tsr_context *ctx)
+{
+    tsr_context *const one = kit_cpu_with_threads(1), *const three = kit_cpu_with_threads(3);
+    static const int64_t splits[] = {1, 2, 3, 7, (int64_t)1 << 62};
+    for (int trial = 0; trial < 16; trial++) {
+        kit_attention c = kit_attention_decoding(trial % 3 == 0);
+        const kit_attention_result automatic = kit_attention_run(ctx, &c, KIT_FUSED);
+        for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
+            c.options.splits = splits[i];
+            const kit_attention_result got = kit_attention_run(i % 2 == 0 ? one : three, &c, KIT_FUSED);
+            expect_same_bits(&c, &automatic, &got, "automatic splits and others");
+        }
+        kit_free_all();
+    }
+    tsr_context_destroy(one);
+    tsr_context_destroy(three);
+}
+
+/* In line, in pages, packed queries over pages; f32, bf16, f16 and int8; few queries and many. */
+static void pages_change_nothing(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 32; trial++) {
+        kit_attention c = trial % 4 == 3 ? kit_attention_random(false)
+                                         : kit_attention_decoding(trial % 3 == 0);
+        kit_attention_poison_hidden(&c);
+        if (trial % 2 == 0) {
+            c = kit_attention_decoding(trial % 3 == 0);
+            c = kit_attention_int8(&c);
+        }
+        const kit_attention paged = kit_attention_paged(&c);
+        const kit_attention_result in_line = kit_attention_run(ctx, &c, KIT_FUSED);
+        const kit_attention_result got = kit_attention_run(ctx, &paged, KIT_FUSED);
+        expect_same_bits(&c, &in_line, &got, "in line and in pages");
+        kit_free_all();
+    }
+}
+
+static double max_abs(const tsr_tensor *t) { return t->data == NULL ? 0 : kit_max_abs(t); }
+
+/*
+ * Against the reference on the same numbers. With u = 2^-24, a score's dot product of d terms errs by at most
+ * (d + 2) u sum |q k|, each later step by a few u of its size; P's relative error is twice the scores' error
+ * plus that of 2^x and of l, (lk + 20) u, and so is O's, relative to the largest |v|. One rounding to out.
+ */
+static kit_bound bound_of(const kit_attention *c, const kit_attention *exact, bool lse)
+{
+    const double u = 0x1p-24, d = (double)c->d, lk = (double)c->lk;
+    const double scale = c->options.scale != 0 ? fabs((double)c->options.scale) : 1 / sqrt(d);
+    const double product = scale * d * kit_max_abs(&exact->q) * kit_max_abs(&exact->k);
+    const double score = product + max_abs(&c->bias) + max_abs(&c->alibi) * (lk + (double)c->lq) +
+                         max_abs(&c->sinks);
+    const double score_error = (d + 16) * u * score, p_error = 2 * score_error + (lk + 20) * u;
+    if (lse) return (kit_bound){.abs = score_error + (lk + 20) * u, .ulps = 2};
+    const double kept = 1 / (1 - (double)c->options.dropout_p);
+    return (kit_bound){.abs = p_error * kept * kit_max_abs(&exact->v), .ulps = 1, .of_largest = 1};
+}
+
+static bool is_right(const kit_attention *c, const kit_attention *exact, const kit_attention_result *got,
+                     bool fail)
+{
+    const kit_attention_result truth = kit_attention_run(kit_reference(), exact, KIT_FUSED);
+    const kit_bound out = bound_of(c, exact, false), lse = bound_of(c, exact, true);
+    if (!fail) return kit_agrees(&got->out, &truth.out, out) && kit_agrees(&got->lse, &truth.lse, lse);
+    kit_check(&got->out, &truth.out, out, "out, %s", kit_attention_describe(c).text);
+    kit_check(&got->lse, &truth.lse, lse, "lse, %s", kit_attention_describe(c).text);
+    return true;
+}
+
+static tsr_tensor dequantised(const tsr_tensor *t, const tsr_tensor *scale)
+{
+    const tsr_tensor r = kit_like(t, TSR_F64, KIT_ROWS);
+    const int64_t n = tsr_tensor_numel(t);
+    for (int64_t i = 0; i < n; i++) kit_set(&r, i, kit_get(t, i) * kit_get(scale, i / t->shape[3]));
+    return r;
+}
+
+static void int8_is_right(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 24; trial++) {
+        const kit_attention plain = trial % 4 == 3 ? kit_attention_random(false)
+                                                   : kit_attention_decoding(trial % 3 == 0);
+        const kit_attention c = kit_attention_int8(&plain);
+        kit_attention exact = kit_attention_f64(&c);
+        exact.k = dequantised(&c.k, &c.k_scale), exact.v = dequantised(&c.v, &c.v_scale);
+        exact.k_scale.data = exact.v_scale.data = NULL;
+        const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
+        is_right(&c, &exact, &got, true);
+        kit_free_all();
+    }
+}
+
+/* The keys in up to five ranges, each attended to by itself. */
+static void parts_are_the_whole(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 16; trial++) {
+        kit_attention c = kit_attention_decoding(true);
+        c.options.causal = 0;
+        c.sinks = kit_normal(KIT_NEW(TSR_F32, KIT_GAPS, c.hq));
+        const kit_attention exact = kit_attention_f64(&c);
+        kit_attention_result results[5];
+        const tsr_tensor *outs[5], *lses[5];
+        const int64_t n = kit_between(1, 5);
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t begin = c.lk * i / n, end = c.lk * (i + 1) / n;
+            kit_attention part = c;
+            part.k = tsr_tensor_slice(&c.k, 2, begin, end - begin);
+            part.v = tsr_tensor_slice(&c.v, 2, begin, end - begin);
+            part.lk = end - begin;
+            if (i > 0) part.sinks.data = NULL;
+            results[i] = kit_attention_run(ctx, &part, KIT_FUSED);
+            outs[i] = &results[i].out, lses[i] = &results[i].lse;
+        }
+        const tsr_tensor out = kit_like(outs[0], c.dtype, kit_any_output());
+        const tsr_tensor lse = kit_like(lses[0], TSR_F32, kit_any_output());
+        KIT_OK(tsr_attention_merge(ctx, n, outs, lses, &out, &lse));
+        kit_attention_result merged = {.out = out, .lse = lse};
+        const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
+        kit_bound bound = bound_of(&c, &exact, false);
+        bound.of_largest += 2,
+            bound.abs += 0x1p-20 * kit_max_abs(&exact.v); /* parts in their dtype; n weights */
+        kit_check(&out, &truth.out, bound, "out of %d parts, %s", (int)n, kit_attention_describe(&c).text);
+        kit_check(&lse, &truth.lse, (kit_bound){.abs = bound_of(&c, &exact, true).abs + 0x1p-20, .ulps = 4},
+                  "lse of %d parts, %s", (int)n, kit_attention_describe(&c).text);
+        if (n == 1) expect_same_bits(&c, &results[0], &merged, "one part and the whole");
+        kit_free_all();
+    }
+}
+
+/* NaN in a part that has no weight goes nowhere; in one that has, to its own row. */
+static void nan_in_parts(tsr_context *ctx)
+{
+    const tsr_tensor a = kit_normal(KIT_NEW(TSR_F32, KIT_GAPS, 1, 1, 3, 5)),
+                     b = kit_copy(&a, TSR_F32, KIT_ROWS);
+    const tsr_tensor la = kit_constant(KIT_NEW(TSR_F32, KIT_ROWS, 1, 1, 3), 0),
+                     lb = kit_copy(&la, TSR_F32, KIT_ROWS);
+    const tsr_tensor out = kit_like(&a, TSR_F32, KIT_ROWS), lse = kit_like(&la, TSR_F32, KIT_ROWS);
+    kit_constant(b, NAN);
+    kit_set(&lb, 0, -INFINITY), kit_set(&lb, 1, -INFINITY), kit_set(&la, 1, -INFINITY);
+    KIT_OK(tsr_attention_merge(ctx, 2, (const tsr_tensor *[]){&a, &b}, (const tsr_tensor *[]){&la, &lb}, &out,
+                               &lse));
+    for (int i = 0; i < 5; i++) {
+        assert_true(kit_get(&out, i) == kit_get(&a, i));
+        assert_true(kit_get(&out, 5 + i) == 0);
+        assert_true(isnan(kit_get(&out, 10 + i)));
+    }
+    assert_true(kit_get(&lse, 0) == 0 && kit_get(&lse, 1) == -INFINITY);
+    kit_free_all();
+}
+
+/* --- the checks themselves --- */
+
+static const tsr_attention_decode_f32_kernel *twin_of;
+
+static void twin_of_next_key(const tsr_attention_decode_rows *k, const float *q, int64_t q_stride,
+                             int64_t n_rows, float *s, int64_t s_stride)
+{
+    tsr_attention_decode_rows rows = *k;
+    const void *shifted[TSR_DECODE_TILE];
+    for (int64_t j = 0; j < TSR_DECODE_TILE; j++) shifted[j] = k->row[j + 1 < k->n ? j + 1 : k->n - 1];
+    rows.row = shifted;
+    twin_of->scores(&rows, q, q_stride, n_rows, s, s_stride);
+}
+
+static void twin_without_last_value(const tsr_attention_decode_rows *v, const float *p, int64_t p_stride,
+                                    int64_t n_rows, float *o, int64_t o_stride)
+{
+    tsr_attention_decode_rows rows = *v;
+    if (rows.n > 0) rows.n--;
+    twin_of->values(&rows, p, p_stride, n_rows, o, o_stride);
+}
+
+static void twin_unweighed(float *s, int64_t s_stride, int64_t n_rows, const float *factor, int64_t n)
+{
+    twin_of->weigh(s, s_stride, n_rows, factor, n - 1);
+}
+
+static void twin_not_rescaled(float unit, float *m, float *l, float *o, float m2, float l2, const float *o2,
+                              int64_t dv)
+{
+    (void)m2;
+    twin_of->merge(unit, m, l, o, *m, l2, o2, dv);
+}
+
+static void test_wrong_twins_are_rejected(void **state)
+{
+    (void)state;
+    tsr_context *const ctx = kit_cpu();
+    tsr_cpu *const cpu = ctx->state;
+    twin_of = cpu->attention_decode_f32;
+    tsr_attention_decode_f32_kernel twins[4] = {*twin_of, *twin_of, *twin_of, *twin_of};
+    twins[0].scores = twin_of_next_key, twins[1].values = twin_without_last_value;
+    twins[2].weigh = twin_unweighed, twins[3].merge = twin_not_rescaled;
+    for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
+        int n_rejected = 0;
+        for (int trial = 0; trial < 100 && n_rejected == 0; trial++) {
+            const kit_attention c = kit_attention_decoding(true), exact = kit_attention_f64(&c);
+            cpu->attention_decode_f32 = &twins[i];
+            const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
+            cpu->attention_decode_f32 = twin_of;
+            n_rejected += !is_right(&c, &exact, &got, false);
+            kit_free_all();
+        }
+        if (n_rejected == 0) kit_fail("wrong twin %zu passed every trial", i);
+    }
+}
+
+/* --- memory --- */
+
+/* Partial results alone: a few MiB a thread, however many keys, heads and sequences there are. */
+static void test_nothing_is_packed(void **state)
+{
+    (void)state;
+    static float one;
+    tsr_context *const ctx = kit_cpu();
+    for (int64_t lq = 1; lq <= 16; lq *= 4)
+        for (int64_t b = 1; b <= 256; b *= 16) {
+            const tsr_tensor q = {.data = &one, .rank = 4, .shape = {b, 32, lq, 128}};
+            const tsr_tensor k = {.data = &one, .rank = 4, .shape = {b, 8, 32768, 128}};
+            size_t nbytes = 0;
+            KIT_OK(tsr_attention_fwd_workspace(ctx, &q, &k, &k, NULL, &nbytes));
+            if (nbytes > (size_t)2 * 4 << 20)
+                kit_fail("b %d lq %d takes %zu bytes, may take 4 MiB a thread", (int)b, (int)lq, nbytes);
+        }
+}
+
+#define ON_EVERY_ISA(name)                                                                                   \
+    static void test_##name(void **state)                                                                    \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        kit_for_each_isa(name);                                                                              \
+    }
+ON_EVERY_ISA(splits_change_nothing)
+ON_EVERY_ISA(pages_change_nothing)
+ON_EVERY_ISA(int8_is_right)
+ON_EVERY_ISA(parts_are_the_whole)
+ON_EVERY_ISA(nan_in_parts)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_splits_change_nothing), cmocka_unit_test(test_pages_change_nothing),
+        cmocka_unit_test(test_int8_is_right),         cmocka_unit_test(test_parts_are_the_whole),
+        cmocka_unit_test(test_nan_in_parts),          cmocka_unit_test(test_wrong_twins_are_rejected),
+        cmocka_unit_test(test_nothing_is_packed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
