@@ -64,11 +64,12 @@ static tsr_status add_llm(gemm_list *list, int cache)
                 if (dtypes[d] == TSR_F16 && rows[r] != 1 && rows[r] != 512) continue;
                 const int when = cache_of(rows[r], cache);
                 TSR_TRY(add(list, weight_product(dtypes[d], GEMM_MATMUL, rows[r], n, k), when));
-                TSR_TRY(add(list, weight_product(dtypes[d], GEMM_PACKED, rows[r], n, k), when));
+                if (dtypes[d] != TSR_S8) /* packed integers are the quantised weights below */
+                    TSR_TRY(add(list, weight_product(dtypes[d], GEMM_PACKED, rows[r], n, k), when));
             }
     for (gemm_form form = GEMM_INT8; form < GEMM_N_FORMS; form++)
-        for (int r = 0; r < N_ROWS && rows[r] <= SMALL_M; r++)
-            TSR_TRY(add(list, weight_product(TSR_F32, form, rows[r], 14336, 4096), cache_of(1, cache)));
+        for (int r = 0; r < N_ROWS; r++)
+            TSR_TRY(add(list, weight_product(TSR_F32, form, rows[r], 14336, 4096), cache_of(rows[r], cache)));
     for (int form = GEMM_MATMUL; form <= GEMM_PACKED; form += GEMM_PACKED - GEMM_MATMUL)
         TSR_TRY(add(list, weight_product(TSR_BF16, (gemm_form)form, SMALL_M, 128256, 4096),
                     cache_of(SMALL_M, cache)));
@@ -164,5 +165,5 @@ tsr_status gemm_list_shape(const bench_gemm_options *options, gemm_list *out)
     if (p.batch * p.heads > 1) return add_forms(out, p, options->cache);
     TSR_TRY(add(out, p, options->cache));
     p.form = GEMM_PACKED;
-    return add(out, p, options->cache);
+    return p.dtype == TSR_S8 ? TSR_OK : add(out, p, options->cache);
 }

@@ -194,11 +194,14 @@ TSR_INLINE void u16_from_vu32(uint16_t *p, vu32 v)
 
 #endif
 
-/* Fetches the `step` bytes at p, 128 at most, into the second cache; returns where the next are. */
+/*
+ * Fetches the `step` bytes at p, two vectors at most, into the second cache; returns where the next are. With 4
+ * lanes a step is too short for it to pay.
+ */
 TSR_INLINE const char *fetch_step(const char *p, int64_t step)
 {
-    __builtin_prefetch(p, 0, 2);
-    __builtin_prefetch(p + step / 2, 0, 2);
+    if (VL > 4) __builtin_prefetch(p, 0, 2);
+    if (2 * sizeof(vf32) > 64) __builtin_prefetch(p + step / 2, 0, 2);
     return p + step;
 }
 
