@@ -125,6 +125,12 @@ void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m)
 
 /* --- B --- */
 
+bool gemm_b_columns_in_place(const gemm_product *p)
+{
+    return p->type == GEMM_F32 && p->b_packed == NULL && p->b.row == 1 && p->b.col != 1 &&
+           p->m <= p->kernel->columns_mr;
+}
+
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory)
 {
     const tsr_gemm_kernel *kernel = p->kernel;
@@ -153,6 +159,7 @@ static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int6
         return (panel_view){p->b_packed + j / nr * p->b_panel_nbytes + gemm_panel_nbytes(p, k0), nr};
     const gemm_operand *b = &p->b;
     const char *at = b->data + (k0 * b->row + j * b->col) * nbytes_of(b->dtype);
+    if (p->b_columns_in_place) return (panel_view){at, b->col};
     if (p->b_in_place && n == nr) return (panel_view){at, b->row};
     p->kernel->pack_b(scratch, at, b->dtype, b->row, b->col, k, n);
     return (panel_view){scratch, nr};
@@ -273,7 +280,9 @@ static pass pass_of(const block *b, int64_t chunk)
     const bool in_place = p->c_in_place, widens = p->type == GEMM_F32 && p->b_packed != NULL;
     pass s = {.b = b, .stores = !in_place && chunk + 1 == n_chunks};
     s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : padded_words(p, k),
-                             .b_dtype = widens ? p->b_dtype : TSR_F32,
+                             .b_dtype = widens                  ? p->b_dtype
+                                        : p->b_columns_in_place ? p->b.dtype
+                                                                : TSR_F32,
                              .group = p->group,
                              .has_zeros = p->has_zeros,
                              .alpha = p->alpha,
@@ -329,7 +338,10 @@ static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, 
         t.c = b->scratch->sums;
     else
         t.c = b->scratch->sums + (i - b->i) * t.c_row + (j - b->j);
-    p->kernel->run(&t, m, n);
+    if (p->b_columns_in_place)
+        p->kernel->run_columns(&t, m, n);
+    else
+        p->kernel->run(&t, m, n);
     if (s->stores) store_tile(b, &t, i, m, j, n);
 }
 

@@ -57,6 +57,7 @@ typedef struct gemm_product {
     int64_t b_panel_nbytes;
     tsr_dtype b_dtype; /* f32 products: what panels of b_packed hold */
     bool b_in_place;
+    bool b_columns_in_place;  /* through run_columns */
     int32_t group, has_zeros; /* s4 */
 
     float alpha, beta;
@@ -70,6 +71,9 @@ int64_t gemm_n_chunks(const gemm_product *p);
 
 /* Bytes of one panel over k elements, of which chunks are whole but for the last. */
 int64_t gemm_panel_nbytes(const gemm_product *p, int64_t k);
+
+/* True if so few rows of A meet contiguous columns of B that they are multiplied where they lie. */
+bool gemm_b_columns_in_place(const gemm_product *p);
 
 /* True if the micro-kernel can read A where it lies. */
 bool gemm_a_in_place(const gemm_product *p);

@@ -69,6 +69,7 @@ gemm_split gemm_plan_split(const tsr_cpu *cpu, gemm_product *p, int64_t n_produc
     const int32_t n_threads = tsr_threads_count(cpu->threads);
     const double flop = flop_of(p, (double)p->m, (double)p->n);
     gemm_split s = {.cpu = cpu, .n_products = n_products, .products_per_item = 1};
+    p->b_columns_in_place = gemm_b_columns_in_place(p);
     plan_a(&s, p, n_threads);
     const bool alone = n_products == 1 || s.a_mode == GEMM_A_PACKED_ONCE; /* in its run */
     const int64_t wanted = n_threads == 1 || flop * (alone ? 1 : (double)n_products) < TINY_FLOP

@@ -195,8 +195,8 @@ TSR_INLINE void u16_from_vu32(uint16_t *p, vu32 v)
 #endif
 
 /*
- * Fetches the `step` bytes at p, two vectors at most, into the second cache; returns where the next are. With 4
- * lanes a step is too short for it to pay.
+ * Fetches the `step` bytes at p, two vectors at most, into the second cache; returns where the next are. With
+ * 4 lanes a step is too short for it to pay.
  */
 TSR_INLINE const char *fetch_step(const char *p, int64_t step)
 {

@@ -72,6 +72,13 @@ typedef struct tsr_gemm_kernel {
     void (*run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
 
     /*
+     * The same for m <= columns_mr and B with contiguous columns, as it lies: b_dtype f32, bf16 or f16, b_row
+     * elements from one column to the next. The same bits. f32 alone.
+     */
+    int32_t columns_mr;
+    void (*run_columns)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
+
+    /*
      * One panel of B from x[k, n] (element (p, j) at p * k_stride + j * n_stride), n <= nr. f32: f32, bf16 or
      * f16 to f32; bf16: bf16; s8: s8. s4 has none: values are packed one by one (pack_s4 below).
      */

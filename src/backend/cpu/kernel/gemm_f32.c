@@ -186,6 +186,75 @@ static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
     }
 }
 
+/*
+ * Few rows against columns that lie contiguous, a weight as models have it: to pack it would cost more than
+ * to multiply. Blocks of VL columns x VL steps are turned in registers, and multiplied in order of k.
+ */
+enum { COLUMNS_MR = 4 };
+
+TSR_INLINE void load_turned(vf32 block[VL], const void *b, tsr_dtype dtype, int64_t stride, int64_t columns,
+                            int64_t steps)
+{
+    UNROLL for (int i = 0; i < VL; i++)
+    {
+        block[i] = i >= columns  ? vf32_splat(0)
+                   : steps >= VL ? vf32_load_as(b, dtype, i * stride)
+                                 : vf32_load_as_n(b, dtype, i * stride, steps);
+    }
+    vf32_transpose(block);
+}
+
+TSR_INLINE void run_columns_rows(const tsr_gemm_tile *t, const int rows, const tsr_dtype dtype, int64_t n)
+{
+    const int64_t nbytes = (int64_t)tsr_dtype_nbytes(dtype);
+    for (int64_t j = 0; j < n; j += VL) {
+        vf32 acc[COLUMNS_MR], block[VL];
+        UNROLL for (int i = 0; i < rows; i++) acc[i] = vf32_splat(0);
+        const char *b = (const char *)t->b + j * t->b_row * nbytes;
+        for (int64_t p = 0; p < t->k; p += VL, b += VL * nbytes) {
+            const float *a = (const float *)t->a + p * t->a_k;
+            const int64_t steps = t->k - p;
+            if (n - j >= VL && steps >= VL) {
+                load_turned(block, b, dtype, t->b_row, VL, VL);
+                UNROLL for (int q = 0; q < VL; q++) UNROLL for (int i = 0; i < rows; i++)
+                    acc[i] += a[i * t->a_row + q * t->a_k] * block[q];
+            } else {
+                load_turned(block, b, dtype, t->b_row, n - j, steps);
+                for (int q = 0; q < VL && q < steps; q++)
+                    UNROLL for (int i = 0; i < rows; i++) acc[i] += a[i * t->a_row + q * t->a_k] * block[q];
+            }
+        }
+        float *c = (float *)t->c + j;
+        UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
+        {
+            const int64_t left = n - j < VL ? n - j : VL;
+            vf32 v = vf32_rounded(acc[i] * t->alpha);
+            if (t->beta != 0) v += vf32_load_up_to(c, left) * t->beta;
+            vf32_store_up_to(c, v, left);
+        }
+    }
+}
+
+TSR_INLINE void run_columns_as(const tsr_gemm_tile *t, const tsr_dtype dtype, int64_t m, int64_t n)
+{
+    switch (m) {
+    case 1: run_columns_rows(t, 1, dtype, n); break;
+    case 2: run_columns_rows(t, 2, dtype, n); break;
+    case 3: run_columns_rows(t, 3, dtype, n); break;
+    case 4: run_columns_rows(t, 4, dtype, n); break;
+    default: __builtin_unreachable();
+    }
+}
+
+static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    switch (t->b_dtype) {
+    case TSR_F32: run_columns_as(t, TSR_F32, m, n); break;
+    case TSR_BF16: run_columns_as(t, TSR_BF16, m, n); break;
+    default: run_columns_as(t, TSR_F16, m, n); break;
+    }
+}
+
 /* Rows of x are contiguous: convert and copy. */
 TSR_INLINE void pack_rows(float *dst, int64_t width, const void *x, tsr_dtype dtype, int64_t k_stride,
                           int64_t k, int64_t w)
@@ -314,6 +383,8 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_f32) = {
     .k_word = 1,
     .k_align = 1,
     .run = run,
+    .columns_mr = COLUMNS_MR,
+    .run_columns = run_columns,
     .pack_b = pack_b,
     .pack = pack,
     .pack_16 = pack_16,
