@@ -143,7 +143,7 @@ static void block_item(void *arg, int64_t item, int32_t slot)
     const split_job *job = arg;
     const gemm_split *s = job->split;
     const int64_t after = next_item(s, item);
-    gemm_next next = {NULL};
+    gemm_next next = {.p = NULL};
     if (after < s->n_row_blocks * s->n_column_blocks) next = next_at(s, job->p, after, false);
     run_place(s, job->p, item, &next, slot);
 }
@@ -157,7 +157,7 @@ static void batch_item(void *arg, int64_t item, int32_t slot)
     for (int64_t at = item * each; at < gemm_min((item + 1) * each, s->n_products * blocks); at++) {
         const int64_t after = at + 1 < (item + 1) * each ? at + 1 : next_item(s, item) * each;
         gemm_product p = *job->p, p_next = *job->p;
-        gemm_next next = {NULL};
+        gemm_next next = {.p = NULL};
         job->describe(job->batch, at / blocks, &p);
         if (after < s->n_products * blocks) {
             job->describe(job->batch, after / blocks, &p_next);
@@ -181,7 +181,7 @@ static void own_a_rows(const split_job *job, gemm_product *p, int64_t row_block,
     p->store.c = (char *)p->store.c + first * p->store.c_row * c_nbytes;
     p->a_packed = own->a_packed, p->a_sums = own->a_sums;
     gemm_pack_a(p, 0, m);
-    gemm_run_blocks(p, 0, m, 0, p->n, &(gemm_next){NULL}, &s->scratch[slot]);
+    gemm_run_blocks(p, 0, m, 0, p->n, &(gemm_next){.p = NULL}, &s->scratch[slot]);
 }
 
 static void own_a_item(void *arg, int64_t item, int32_t slot)
