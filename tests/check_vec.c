@@ -1,5 +1,6 @@
 /*
- * check_vec.c - every word of vec.h on every instruction set, against libm in double and base/'s scalars
+ * check_vec.c - every word of vec.h and vec_int.h on every instruction set, against libm in double and
+ * base/'s scalars
  *
  * Inputs of the mathematical words: bit patterns spread evenly over all of f32 (subnormals, infinities and
  * NaN of many payloads among them), and numbers spread evenly over where the function bends.
@@ -17,16 +18,16 @@
 #include "kit/tensor.h"
 #include "vec_words.h"
 
-extern const vec_words vec_words_portable, vec_words_avx2, vec_words_avx512, vec_words_plain8,
-    vec_words_plain16;
+extern const vec_words vec_words_portable, vec_words_avx2, vec_words_avxvnni, vec_words_avx512,
+    vec_words_avx512vnni, vec_words_plain8, vec_words_plain16;
 
 static const vec_words *const sets[] = {
     &vec_words_portable,
 #if defined(TSR_WITH_AVX2)
-    &vec_words_avx2,
+    &vec_words_avx2,     &vec_words_avxvnni,
 #endif
 #if defined(TSR_WITH_AVX512)
-    &vec_words_avx512,
+    &vec_words_avx512,   &vec_words_avx512vnni,
 #endif
     &vec_words_plain8,   &vec_words_plain16,
 };
@@ -321,13 +322,88 @@ static void test_dropout_words(void **state)
     for_each_set(check_dropout_words);
 }
 
+/* The products of words x and y, added to `to`: of quads to all of it, of pairs, of quads to its halves. */
+static uint32_t plain_dot(int kind, uint32_t x, uint32_t y, uint32_t to)
+{
+    uint32_t sum[2] = {0, 0};
+    for (int i = 0; i < 4; i++)
+        sum[i / 2] += (uint32_t)((int32_t)(uint8_t)(x >> 8 * i) * (int8_t)(uint8_t)(y >> 8 * i));
+    if (kind == 0) return to + sum[0] + sum[1];
+    if (kind == 2) return ((to + sum[0]) & 0xffffu) | ((to >> 16) + sum[1]) << 16;
+    const int32_t low = (int16_t)(uint16_t)x * (int16_t)(uint16_t)y;
+    return to + (uint32_t)low + (uint32_t)((int16_t)(uint16_t)(x >> 16) * (int16_t)(uint16_t)(y >> 16));
+}
+
+/* A byte or a half, its ends often. */
+static uint32_t any_bits(int n_bits)
+{
+    const int64_t top = (int64_t)1 << (n_bits - 1);
+    return (uint32_t)(kit_one_in(3) ? top : kit_one_in(3) ? top - 1 : kit_between(0, 2 * top - 1));
+}
+
+static void check_dots(const vec_words *w)
+{
+    enum { N = 512 };
+    static const char *const names[] = {"dot of quads", "dot of pairs", "dot of quads to pairs"};
+    void (*const words[])(int64_t, const uint32_t *, const uint32_t *,
+                          uint32_t *) = {w->dot_quads, w->dot_pairs, w->dot_quads_to_pairs};
+    uint32_t x[N], y[N], to[N], got[N];
+    for (int kind = 0; kind < 3; kind++) {
+        for (int i = 0; i < N; i++) {
+            const int n_bits = kind == 1 ? 16 : 8;
+            x[i] = y[i] = 0;
+            for (int bit = 0; bit < 32; bit += n_bits)
+                x[i] |= any_bits(n_bits) << bit, y[i] |= any_bits(n_bits) << bit;
+            if (kind == 1 && x[i] == 0x80008000u) x[i] = 0; /* 2^31 is no s32 */
+            if (kind == 2) x[i] &= 0x7f7f7f7fu;
+            got[i] = to[i] = (uint32_t)tsr_random_u64(kit_random());
+        }
+        words[kind](N, x, y, got);
+        for (int i = 0; i < N; i++)
+            if (got[i] != plain_dot(kind, x[i], y[i], to[i]))
+                fail_msg("%s of %s: %08x %08x to %08x gave %08x", names[kind], w->name, x[i], y[i], to[i],
+                         got[i]);
+    }
+}
+
+static void check_words(const vec_words *w)
+{
+    uint8_t bytes[256];
+    uint32_t words[256], lanes[MAX_LANES];
+    for (int i = 0; i < 256; i++) bytes[i] = (uint8_t)i;
+    w->from_u8(256, bytes, words);
+    for (int i = 0; i < 256; i++) assert_int_equal(words[i], i);
+    for (int64_t n = 0; n <= w->lanes; n++) {
+        const tsr_tensor x = kit_integers(kit_new_at(KIT_AT_END, 0, TSR_I32, KIT_ROWS, 1, &n), -9, -1);
+        const tsr_tensor y = kit_like(&x, TSR_I32, KIT_ROWS);
+        w->load_words_n(n, x.data, lanes);
+        for (int i = 0; i < w->lanes; i++)
+            assert_int_equal((int32_t)lanes[i], i < n ? (int32_t)kit_get(&x, i) : 0);
+        w->store_words_n(n, y.data, lanes);
+        kit_check(&y, &x, KIT_EXACT, "store of %lld words on %s", (long long)n, w->name);
+        kit_free_all();
+    }
+}
+
+static void test_words_of_integers(void **state)
+{
+    (void)state;
+    for_each_set(check_dots);
+    for_each_set(check_words);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mathematics),    cmocka_unit_test(test_exact_points),
-        cmocka_unit_test(test_max_and_select), cmocka_unit_test(test_conversions),
-        cmocka_unit_test(test_edges),          cmocka_unit_test(test_folds),
-        cmocka_unit_test(test_mulhi),          cmocka_unit_test(test_dropout_words),
+        cmocka_unit_test(test_mathematics),
+        cmocka_unit_test(test_exact_points),
+        cmocka_unit_test(test_max_and_select),
+        cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_folds),
+        cmocka_unit_test(test_mulhi),
+        cmocka_unit_test(test_dropout_words),
+        cmocka_unit_test(test_words_of_integers),
     };
     return cmocka_run_group_tests_name("vec", tests, announce, NULL);
 }

@@ -1,7 +1,8 @@
-/* tests/vec_words.c - the words of vec.h over arrays; compiled once per instruction set */
+/* tests/vec_words.c - the words of vec.h and vec_int.h over arrays; compiled once per instruction set */
 #include "vec_words.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_int.h"
 #include "backend/cpu/vec_math.h"
 
 typedef vf32 (*word1)(vf32);
@@ -85,6 +86,34 @@ static void run_dropout_words(uint32_t *words, uint64_t seed, uint32_t offset, u
     memcpy(words, w, sizeof w);
 }
 
+static void run_dot_quads(int64_t n, const uint32_t *u, const uint32_t *s, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL)
+        vu32_store(y + i, (vu32)vi32_dot_quads((vi32)vu32_load(y + i), vu32_load(u + i), vu32_load(s + i)));
+}
+
+static void run_dot_pairs(int64_t n, const uint32_t *a, const uint32_t *b, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL)
+        vu32_store(y + i, (vu32)vi32_dot_pairs((vi32)vu32_load(y + i), (vi16x2)vu32_load(a + i),
+                                               (vi16x2)vu32_load(b + i)));
+}
+
+static void run_dot_quads_to_pairs(int64_t n, const uint32_t *u, const uint32_t *s, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL)
+        vu32_store(y + i,
+                   (vu32)vi16x2_dot_quads((vi16x2)vu32_load(y + i), vu32_load(u + i), vu32_load(s + i)));
+}
+
+static void run_from_u8(int64_t n, const uint8_t *x, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL) vu32_store(y + i, vu32_from_u8(x + i));
+}
+
+static void run_load_words_n(int64_t n, const uint32_t *x, uint32_t *y) { vu32_store(y, vu32_load_n(x, n)); }
+static void run_store_words_n(int64_t n, uint32_t *x, const uint32_t *y) { vu32_store_n(x, vu32_load(y), n); }
+
 const vec_words TSR_NAME(vec_words) = {
     .name = TSR_SET_NAME,
     .isa = TSR_ISA_HERE,
@@ -108,4 +137,10 @@ const vec_words TSR_NAME(vec_words) = {
     .max_lane = run_max_lane,
     .mulhi = run_mulhi,
     .dropout_words = run_dropout_words,
+    .dot_quads = run_dot_quads,
+    .dot_pairs = run_dot_pairs,
+    .dot_quads_to_pairs = run_dot_quads_to_pairs,
+    .from_u8 = run_from_u8,
+    .load_words_n = run_load_words_n,
+    .store_words_n = run_store_words_n,
 };

@@ -1,5 +1,6 @@
 /*
- * tests/vec_words.h - the words of backend/cpu/vec.h as functions over arrays, one record per instruction set
+ * tests/vec_words.h - the words of backend/cpu/vec.h and vec_int.h as functions over arrays, one record per
+ * instruction set
  *
  * vec.h is static and compiled once per set; so is vec_words.c, with the same flags. n is a multiple of 16.
  */
@@ -37,6 +38,14 @@ typedef struct vec_words {
     /* words of 4 * lanes columns */
     void (*dropout_words)(uint32_t *words, uint64_t seed, uint32_t offset, uint32_t head, uint32_t row,
                           uint32_t column);
+    /* Words that hold quads of bytes or pairs of halves; y += the products. */
+    void (*dot_quads)(int64_t n, const uint32_t *u, const uint32_t *s, uint32_t *y);
+    void (*dot_pairs)(int64_t n, const uint32_t *a, const uint32_t *b, uint32_t *y);
+    void (*dot_quads_to_pairs)(int64_t n, const uint32_t *u, const uint32_t *s, uint32_t *y);
+    void (*from_u8)(int64_t n, const uint8_t *x, uint32_t *y);
+    /* One vector, all of it, to and from the first n words of x. */
+    void (*load_words_n)(int64_t n, const uint32_t *x, uint32_t *y);
+    void (*store_words_n)(int64_t n, uint32_t *x, const uint32_t *y);
 } vec_words;
 
 #endif

@@ -1,8 +1,7 @@
 /*
  * gemm_s4.c - s4 GEMM micro-kernel: C[MR, NR] = alpha A[MR, k] B[k, NR] + beta C, A of s8, B in groups
  *
- *     C = alpha * sum over groups g of scale[g] * (sum of a * u4 over g - zero[g] * sum of a over g) + beta *
- * C
+ *     C = alpha * sum over groups g of scale[g] * (sum of a * u4 in g - zero[g] * sum of a in g) + beta * C
  *
  * Compiled once per instruction set; VL lanes, NR = 2 VL. Sums within a group are integers and exact; groups
  * are added in f32, in order.
@@ -10,36 +9,44 @@
  *     a word of B    7|3  6|2  5|1  4|0      low halves: against a word of A, a quad of s8
  *                    byte 3 ...   byte 0     high halves: against the next one
  *
- *     registers                    AVX2 (16)   AVX-VNNI   AVX-512 (32)
- *     sums within a group, MR x 2  8           8          24
- *     b, halves of its bytes       2           2          2
- *     a, product, mask             3           2          3
+ *     registers                     AVX2     AVX-VNNI   AVX-512   VNNI
+ *     sums within a group           4 x 2    6 x 2      6 x 2     8 x 2
+ *     b, halves of its bytes        2        2          2         2
+ *     a, product, mask              3        2          3         2
  *
  * With VNNI one instruction adds a word's four products. Without it, bytes are multiplied and added in 16
  * bits, which 32 elements cannot overflow (15 * 128 * 32 / 2 < 2^15), and are widened after that. The totals
- * over groups are touched once a group and live in the first cache. Few rows read B at the speed of memory,
- * which wants it fetched ahead.
+ * over groups are touched once a group and live in registers where those suffice, else in the first cache.
+ * Few rows read B at the speed of memory, which wants it fetched ahead.
  */
 #include "backend/cpu/kernel/gemm.h"
 
 #include "backend/cpu/kernel/pack_s8.h"
 
-#if TSR_LANES == 16
+#if TSR_LANES == 16 && TSR_HAS_DOT_QUADS
 enum { MR = 8 };
 #define TILE_NAME "8x32"
-#elif TSR_LANES == 8
+#elif TSR_LANES == 16
+enum { MR = 6 };
+#define TILE_NAME "6x32"
+#elif TSR_LANES == 8 && TSR_HAS_DOT_QUADS
 enum { MR = 6 };
 #define TILE_NAME "6x16"
+#elif TSR_LANES == 8
+enum { MR = 4 };
+#define TILE_NAME "4x16"
 #else
 enum { MR = 4 };
 #define TILE_NAME "4x8"
 #endif
-enum { NV = 2, NR = NV * TSR_LANES, WORD = 8, BLOCK = 4 /* words along k */, AHEAD_NBYTES = 4096 };
+enum { NV = 2, NR = NV * TSR_LANES, WORD = 8, BLOCK = 4 /* words along k */ };
 
-TSR_INLINE void fetch_ahead(const void *p, int64_t nbytes)
-{
-    for (int64_t i = 0; i < nbytes; i += 64) __builtin_prefetch((const char *)p + AHEAD_NBYTES + i);
-}
+/* The loop over a block: 16 registers hold its sums only if one word row is done before the next begins. */
+#if TSR_LANES == 8 && TSR_HAS_DOT_QUADS
+#define UNROLL_BLOCK _Pragma("GCC unroll 1")
+#else
+#define UNROLL_BLOCK UNROLL
+#endif
 
 /* Elements 0 to 3 (half 0) or 4 to 7 (half 1) of a word row, as quads of u8. */
 TSR_INLINE void unpack(vu32 u[NV], const uint32_t *b, const int half)
@@ -52,7 +59,7 @@ TSR_INLINE void unpack(vu32 u[NV], const uint32_t *b, const int half)
 /* sum += a block of each row of A times a block of B */
 TSR_INLINE void multiply_add(vi32 sum[MR][NV], const int rows, packed_a *a, const uint32_t *b)
 {
-    UNROLL for (int q = 0; q < BLOCK; q++, b += NR)
+    UNROLL_BLOCK for (int q = 0; q < BLOCK; q++, b += NR, packed_a_move(a, 2))
     {
         fetch_ahead(b, 4 * NR);
         UNROLL for (int half = 0; half < 2; half++)
@@ -60,10 +67,9 @@ TSR_INLINE void multiply_add(vi32 sum[MR][NV], const int rows, packed_a *a, cons
             vu32 u[NV];
             unpack(u, b, half);
             UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++)
-                sum[i][j] = vi32_dot_quads(sum[i][j], u[j], packed_a_splat(a, i, 2 * q + half));
+                sum[i][j] = vi32_dot_quads(sum[i][j], u[j], packed_a_splat(a, i, half));
         }
     }
-    packed_a_move(a, 2 * BLOCK);
 }
 
 #else
@@ -72,7 +78,8 @@ TSR_INLINE void multiply_add(vi32 sum[MR][NV], const int rows, packed_a *a, cons
 {
     vi16x2 part[MR][NV];
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++) part[i][j] = (vi16x2){0};
-    for (int q = 0; q < BLOCK; q++, b += NR, packed_a_move(a, 2)) {
+    UNROLL_BLOCK for (int q = 0; q < BLOCK; q++, b += NR, packed_a_move(a, 2))
+    {
         fetch_ahead(b, 4 * NR);
         UNROLL for (int half = 0; half < 2; half++)
         {
@@ -156,11 +163,11 @@ static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
     case 2: run_rows(t, 2, n); break;
     case 3: run_rows(t, 3, n); break;
     case 4: run_rows(t, 4, n); break;
-#if TSR_LANES >= 8
+#if TSR_LANES == 16 || TSR_HAS_DOT_QUADS
     case 5: run_rows(t, 5, n); break;
     case 6: run_rows(t, 6, n); break;
 #endif
-#if TSR_LANES == 16
+#if TSR_LANES == 16 && TSR_HAS_DOT_QUADS
     case 7: run_rows(t, 7, n); break;
     case 8: run_rows(t, 8, n); break;
 #endif
@@ -168,15 +175,15 @@ static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
     }
 }
 
-/* Elements q[0 .. n), n <= 8, as a word; they are taken modulo 16, and half of that added if there are no
- * zeros. */
+/* Elements q[0 .. n), n <= 8, as a word of u4, zeros behind them. Where -8 .. 7 are meant, 8 is added. */
 TSR_INLINE uint32_t word_of(const int8_t *q, int64_t n, bool has_zeros)
 {
+    const uint64_t low_halves = 0x0f0f0f0f0f0f0f0fu, eights = 0x0808080808080808u;
+    if (n <= 0) return 0;
     uint64_t bytes = 0;
     memcpy(&bytes, q, (size_t)n);
-    uint64_t used = n > 0 ? 0x0f0f0f0f0f0f0f0fu >> (8 * (WORD - n)) : 0;
-    if (!has_zeros) bytes ^= 0x0808080808080808u;
-    bytes &= used;
+    if (!has_zeros) bytes ^= eights; /* as good as an addition to numbers of four bits */
+    bytes &= low_halves >> (8 * (WORD - n));
     return (uint32_t)bytes | (uint32_t)(bytes >> 32) << 4;
 }
 
@@ -193,8 +200,8 @@ static void pack_s4(void *panel, const int8_t *q, int64_t q_row, int64_t k, int6
             for (int64_t j = 0; j < NR; j++) *at++ = j < n ? (char)zeros[j * zero_row + g] : 0;
         for (int64_t w = p; w < p + group; w += WORD)
             for (int64_t j = 0; j < NR; j++, at += sizeof(uint32_t)) {
-                const int64_t left = k - w < 0 || j >= n ? 0 : k - w < WORD ? k - w : WORD;
-                const uint32_t word = word_of(q + (left > 0 ? j * q_row + w : 0), left, zeros != NULL);
+                const int64_t left = k - w < WORD ? k - w : WORD;
+                const uint32_t word = j < n ? word_of(q + j * q_row + w, left, zeros != NULL) : 0;
                 memcpy(at, &word, sizeof word);
             }
     }
@@ -203,9 +210,8 @@ static void pack_s4(void *panel, const int8_t *q, int64_t q_row, int64_t k, int6
 static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
                    int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums)
 {
-    const int64_t whole = sum_every > 0 ? sum_every : WORD;
-    pack_quads(dst, ld, x, row_stride, k_stride, m, k, (k + whole - 1) / whole * whole);
-    sums_of_rows(x, row_stride, k_stride, m, k, sum_every, sums, n_sums);
+    pack_rows_of_a(dst, ld, 1, x, row_stride, k_stride, m, k, sum_every > 0 ? sum_every : WORD, sum_every,
+                   sums, n_sums);
 }
 
 const tsr_gemm_kernel TSR_NAME(tsr_gemm_s4) = {

@@ -4,16 +4,16 @@
  * Compiled once per instruction set; VL lanes, NR = 2 VL. A word along k is four elements. B's are u8, 128
  * too large, so that C starts from -128 times the sum of A's row.
  *
- *                  b   p-th word row of the panel            registers     AVX2   AVX-VNNI   AVX-512   VNNI
- *          +------------------+                              C             4 x 2   6 x 2     12 x 2   14 x 2
- *     a    | C  MR x 2 vectors|  one word a[i] is broadcast  b             4       2         4        2
- *     MR   |                  |  against both of them        a             1       1         1        1
- *          +------------------+                              product       1                 1
+ *                  b   p-th word row of the panel            registers     AVX2    AVX-512   with VNNI
+ *          +------------------+                              C             6 x 2   12 x 2    6 or 14 x 2
+ *     a    | C  MR x 2 vectors|  one word a[i] is broadcast  b             2       2         2
+ *     MR   |                  |  against both of them        a             1       1         1
+ *          +------------------+                              product       1       1
  *
  * With VNNI one instruction adds a word's four products: bound by its port. Without it, B's bytes are split
- * into even and odd ones, widened to 16 bits, once for all rows; A is packed so; and two multiplications of
- * pairs and two additions do a word, bound by the multiplier's two ports and the decoder alike. (The
- * multiplication of bytes that AVX2 has saturates: 255 * 127 * 2 does not fit.)
+ * into even and odd ones, widened to 16 bits, once for all rows; A is packed so; and a word takes two
+ * multiplications of pairs and two additions, which share the ports of the multiplier. (The multiplication of
+ * bytes that AVX2 has saturates: 255 * 127 * 2 does not fit 16 bits.)
  */
 #include "backend/cpu/kernel/gemm.h"
 
@@ -220,12 +220,7 @@ static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride
 static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
                    int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums)
 {
-    const int64_t k_padded = (k + 3) / 4 * 4;
-    if (A_WORDS == 1)
-        pack_quads(dst, ld, x, row_stride, k_stride, m, k, k_padded);
-    else
-        pack_pairs(dst, ld, x, row_stride, k_stride, m, k, k_padded);
-    sums_of_rows(x, row_stride, k_stride, m, k, sum_every, sums, n_sums);
+    pack_rows_of_a(dst, ld, A_WORDS, x, row_stride, k_stride, m, k, 4, sum_every, sums, n_sums);
 }
 
 const tsr_gemm_kernel TSR_NAME(tsr_gemm_s8) = {
