@@ -4,8 +4,9 @@
  *     C = alpha * A @ B + beta * C        A [m, k]  B [k, n]  C [m, n]
  *
  * k is always the reduced dimension; beta = 0 never reads C. Inputs f32, bf16 or f16, both alike, summed in
- * f32; C has their type or f32. (s8 x s8 -> i32 and f64: the reference backend.) A transposed operand is a
- * view with its strides exchanged. C overlaps neither input nor itself.
+ * f32; C has their type or f32. s8 x s8 gives i32, exact while the sum of products fits 32 bits, as it always
+ * does for k < 2^17. f64: the reference backend. A transposed operand is a view with its strides exchanged. C
+ * overlaps neither input nor itself.
  *
  * The sum over k is cut into chunks of a constant length, each summed from zero in order and the chunks
  * added in order: bitwise equal for any number of threads, and a row's result does not depend on m.

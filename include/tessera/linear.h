@@ -64,7 +64,7 @@ typedef struct tsr_weight tsr_weight;
 TSR_API tsr_status tsr_weight_create(tsr_context *ctx, const tsr_weight_source *w,
                                      const tsr_weight_source *gate, const tsr_weight_options *options,
                                      tsr_weight **out);
-/* NULL is allowed. */
+/* NULL is allowed. On a context that is serving a call nothing is freed. */
 TSR_API void tsr_weight_destroy(tsr_context *ctx, tsr_weight *weight);
 
 /* Bytes of the packed form: what a product with one row reads. */

@@ -32,7 +32,7 @@ typedef struct decode {
     float *parts, *scratch;
 } decode;
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /* Enough ranges that the last to finish matters little, each as long as that allows. */
 static int64_t ranges_of(const tsr_attention_fwd_args *a, int64_t n_heads, int64_t n_threads,

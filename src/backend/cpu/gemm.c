@@ -39,7 +39,9 @@ static tsr_gemm_args with_contiguous_rows(const tsr_gemm_args *args)
 /* True if matrix i + 1 of the batch continues the rows of matrix i, or there is only one. */
 static bool rows_go_on(const tsr_gemm_matrix *x, int64_t stride, int64_t m)
 {
-    return x->pointers == NULL && x->strides == NULL && stride == m * x->row;
+    int64_t rows;
+    return x->pointers == NULL && x->strides == NULL && !__builtin_mul_overflow(m, x->row, &rows) &&
+           stride == rows;
 }
 
 /* Products that share B and lie row after row are one product with more rows. */
@@ -54,6 +56,18 @@ static tsr_gemm_args with_batch_as_rows(const tsr_gemm_args *args)
         rows_go_on(&g.c, g.c.batch, g.m))
         g.m *= g.batch, g.batch = 1;
     return g;
+}
+
+/* Strides that are never taken, of extents of 1 or of nothing at all, may be any number: they get small ones.
+ */
+static tsr_gemm_matrix with_taken_strides(tsr_gemm_matrix x, int64_t rows, int64_t cols)
+{
+    const bool is_empty = rows == 0 || cols == 0, no_row = rows <= 1 || is_empty,
+               no_col = cols <= 1 || is_empty;
+    if (x.strides != NULL && (x.strides_are_cols ? no_col : no_row)) x.strides = NULL;
+    if (no_row) x.row = 0;
+    if (no_col) x.col = 1;
+    return x;
 }
 
 static gemm_operand matrix_at(const tsr_gemm_matrix *x, int64_t batch, int64_t head, int64_t num_heads)
@@ -127,6 +141,9 @@ static gemm_plan make_plan(const tsr_cpu *cpu, const tsr_gemm_args *args, tsr_ar
 {
     const tsr_gemm_args folded = with_batch_as_rows(args);
     gemm_plan plan = {.g = with_contiguous_rows(&folded)};
+    plan.g.a = with_taken_strides(plan.g.a, plan.g.m, plan.g.k);
+    plan.g.b = with_taken_strides(plan.g.b, plan.g.k, plan.g.n);
+    plan.g.c = with_taken_strides(plan.g.c, plan.g.m, plan.g.n);
     const int64_t n_products = plan.g.batch * plan.g.num_heads;
     if (plan.g.m == 0 || plan.g.n == 0 || n_products == 0) return plan;
     plan.p = product_of(cpu, &plan.g);
@@ -139,8 +156,10 @@ static gemm_plan make_plan(const tsr_cpu *cpu, const tsr_gemm_args *args, tsr_ar
 
 size_t cpu_gemm_workspace(const void *state, const tsr_gemm_args *args)
 {
+    tsr_gemm_args any = *args;
+    if (any.a.dtype == TSR_S8) any.alpha = 2; /* enough for every alpha and beta: who asks has neither yet */
     tsr_arena count = {0};
-    make_plan(state, args, &count);
+    make_plan(state, &any, &count);
     return count.used;
 }
 

@@ -105,6 +105,6 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
 
 static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t gemm_max(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 #endif

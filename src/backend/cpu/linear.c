@@ -65,6 +65,8 @@ static packed_weight take_weight(const tsr_cpu *cpu, const tsr_weight_layout *l,
 
 size_t cpu_weight_nbytes(const void *state, const tsr_weight_layout *layout)
 {
+    enum { MOST_NBYTES_OF_ELEMENT = 1024 }; /* of a row of a panel, its scales included */
+    if (layout->k > INT64_MAX / MOST_NBYTES_OF_ELEMENT) return SIZE_MAX;
     tsr_arena count = {0};
     take_weight(state, layout, &count);
     return count.used;
@@ -206,6 +208,7 @@ tsr_status cpu_weight_pack(void *state, const tsr_weight_pack_args *args, void *
 {
     const tsr_cpu *cpu = state;
     TSR_TRY(tsr_check_weight_values(args));
+    if (args->layout.k == 0 && args->layout.format != TSR_WEIGHT_INT8) return TSR_OK; /* panels of nothing */
     tsr_arena memory = tsr_arena_over(workspace, SIZE_MAX / 2);
     pack_job job = plan_pack(cpu, args, &memory);
     tsr_threads_run(cpu->threads, job.w.n_panels, pack_item, &job);
@@ -214,9 +217,13 @@ tsr_status cpu_weight_pack(void *state, const tsr_weight_pack_args *args, void *
 
 /* --- products --- */
 
+/* A matrix of rows; strides that are never taken may be any number, and get small ones. */
 static gemm_operand operand_of(const tsr_tensor *t)
 {
-    return (gemm_operand){t->data, t->dtype, t->stride[0], t->stride[1]};
+    const bool is_empty = t->shape[0] == 0 || t->shape[1] == 0;
+    const int64_t row = t->shape[0] > 1 && !is_empty ? t->stride[0] : 0;
+    const int64_t col = t->shape[1] > 1 && !is_empty ? t->stride[1] : 1;
+    return (gemm_operand){t->data, t->dtype, row, col};
 }
 
 static void set_store(const tsr_linear_args *a, tsr_gemm_store_args *s)
@@ -227,7 +234,7 @@ static void set_store(const tsr_linear_args *a, tsr_gemm_store_args *s)
     s->activation = a->activation;
     s->residual = a->residual.data, s->residual_dtype = a->residual.dtype;
     s->residual_row = a->residual.stride[0], s->residual_col = a->residual.stride[1];
-    s->inverse_step = 1 / a->y_scale;
+    s->step = a->y_scale;
     s->c = a->y.data, s->c_dtype = a->y.dtype;
     s->c_row = a->y.stride[0], s->c_col = a->y.stride[1];
 }
@@ -245,7 +252,8 @@ static void set_plain_weight(const tsr_cpu *cpu, const tsr_linear_args *a, gemm_
     const tsr_tensor *w = &a->plain;
     p->type = w->dtype == TSR_BF16 && cpu->gemm_bf16 != NULL ? GEMM_BF16 : GEMM_F32;
     p->kernel = p->type == GEMM_BF16 ? cpu->gemm_bf16 : cpu->gemm_f32;
-    p->b = (gemm_operand){w->data, w->dtype, w->stride[1], w->stride[0]};
+    const gemm_operand rows = operand_of(w);
+    p->b = (gemm_operand){w->data, w->dtype, rows.col, rows.row};
     p->b_dtype = TSR_F32;
     p->n = a->layout.n;
 }

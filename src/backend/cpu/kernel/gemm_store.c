@@ -56,7 +56,7 @@ TSR_INLINE vf32 scaled(const tsr_gemm_store_args *a, int64_t at, int64_t j, int6
 
 TSR_INLINE void store_s8(const tsr_gemm_store_args *a, int64_t at, vf32 v, int64_t n)
 {
-    v *= a->inverse_step;
+    v /= a->step;
     const vf32 clamped = vf32_min(vf32_splat(127), vf32_max(vf32_splat(-128), v)) + VF32_ROUND;
     const vi32 whole = ((vi32)clamped - (vi32)vf32_splat(VF32_ROUND)) & (vi32)(v == v);
     int8_t t[VL];

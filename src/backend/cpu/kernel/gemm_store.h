@@ -35,8 +35,8 @@ typedef struct tsr_gemm_store_args {
     const void *residual;
     tsr_dtype residual_dtype;
     int64_t residual_row, residual_col;
-    float beta;         /* 0 never reads C */
-    float inverse_step; /* C of s8: results are multiplied with it before they are rounded */
+    float beta; /* 0 never reads C */
+    float step; /* C of s8: results are divided by it before they are rounded */
     void *c;
     tsr_dtype c_dtype; /* f32, bf16, f16, s8; i32 from s32 sums */
     int64_t c_row, c_col;
