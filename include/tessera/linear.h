@@ -1,18 +1,21 @@
 /*
  * tessera/linear.h - y = x W^T with a weight that is packed once and used often
  *
- *     y = activation(scale * x W^T + bias) + residual                      x [m, k]  W [n, k]  y [m, n]
- *     y = activation(scale * x G^T + gate_bias) * (scale * x W^T + bias) + residual          gated by G [n,
- * k]
+ *     y = activation(scale * x W^T + bias) + residual          x [m, k]  W [n, k]  y [m, n]
+ *     y = activation(scale * x G^T + gate_bias) * (scale * x W^T + bias) + residual
+ *
+ * the second where the weight is gated by G [n, k].
  *
  * All of it happens as a result is stored: no intermediate reaches memory. Bitwise equal for any number of
  * threads, and a row's result does not depend on m.
  *
  * A packed weight holds W in the order in which kernels read it: as it is (f32, bf16, f16), or quantised:
  *
- *     INT8         w = scale[n] * q                     q in -127 .. 127 (-128 is taken), one scale a channel
- *     INT4         w = scale[n, g] * q                  q in -8 .. 7, one scale a group of 32, 64 or 128
- * along k INT4_ZERO    w = scale[n, g] * (q - zero[n, g])   q and zero in 0 .. 15
+ *     INT8         w = scale[n] * q                     q in -127 .. 127 (-128 is taken)
+ *     INT4         w = scale[n, g] * q                  q in -8 .. 7
+ *     INT4_ZERO    w = scale[n, g] * (q - zero[n, g])   q and zero in 0 .. 15
+ *
+ * with one scale a channel, or one a group of 32, 64 or 128 along k.
  *
  * Activations that meet a quantised weight are quantised as they are packed, row by row:
  *     s = max |x| / 127      q = x * (127 / max |x|), rounded to nearest even       (all in f32)

@@ -1,11 +1,12 @@
 /*
  * backend/cpu/gemm_block.h - one product as the loops see it, and one block of its C
  *
- *     for each chunk of k                         a chunk sums from zero; chunks add up in order
- *       B: panels of the block's columns          packed for this chunk, unless they lie packed or fit in
- * place for each tile of rows                     A: in place, or packed, all of it, before for each panel
- *           the micro-kernel                      C += A B, in C itself or in a block of sums beside it
- *           the last chunk's store                where C is not what the micro-kernel writes
+ *     for each chunk of k                     a chunk sums from zero; chunks add up in order
+ *       B: panels of the block's columns      packed for this chunk, unless they lie packed
+ *       for each tile of rows                 A: in place, or packed, all of it, before
+ *         for each panel
+ *           the micro-kernel                  C += A B, in C or in a block of sums beside it
+ *           the last chunk's store            where C is not what the micro-kernel writes
  *
  * The length of a chunk alone decides the order of a sum; blocks may follow the machine and the shape. With
  * few rows the panels are the outer loop: a weight is then read from its first byte to its last.
