@@ -40,7 +40,7 @@ typedef void sgemm_compute_fn(int layout, int trans_a, int trans_b, int m, int n
                               int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
 static struct {
-    void *library;
+    void *handle; /* of the shared library */
     const gemm_operands *o;
     void (*run)(int64_t copy);
     sgemm_fn *sgemm;
@@ -59,9 +59,9 @@ static struct {
 static void *find(const char *name)
 {
     char prefixed[96];
-    void *found = dlsym(peer.library, name);
+    void *found = dlsym(peer.handle, name);
     snprintf(prefixed, sizeof prefixed, "scipy_%s", name);
-    return found != NULL ? found : dlsym(peer.library, prefixed);
+    return found != NULL ? found : dlsym(peer.handle, prefixed);
 }
 
 /* ISO C has no conversion from void * to a function; POSIX promises that this works. */
@@ -274,7 +274,7 @@ static void describe(char text[PEER_TEXT])
 
 static bool open_library(void *library, char text[PEER_TEXT])
 {
-    peer.library = library;
+    peer.handle = library;
     if (FIND(&peer.sgemm, "cblas_sgemm") == NULL) {
         snprintf(text, PEER_TEXT, "it has no cblas_sgemm");
         return false;

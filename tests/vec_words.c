@@ -2,6 +2,7 @@
 #include "vec_words.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_int.h"
 #include "backend/cpu/vec_math.h"
 

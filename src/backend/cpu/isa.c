@@ -97,17 +97,22 @@ static void look(void)
         m[TSR_ISA_AMX] = "the processor lacks AMX tiles, BF16 or INT8";
     else if ((saved & 0x60000) != 0x60000)
         m[TSR_ISA_AMX] = "the kernel does not save the AMX tiles";
-    else
-        m[TSR_ISA_AMX] = ask_for_tiles();
 }
+
+static pthread_once_t asked = PTHREAD_ONCE_INIT;
+static const char *refused;
+static void ask(void) { refused = ask_for_tiles(); }
 
 const char *tsr_isa_missing(tsr_isa isa)
 {
     pthread_once(&looked, look);
     for (tsr_isa i = isa;; i = sets[i].below) {
         if (missing[i] != NULL) return missing[i];
-        if (sets[i].below == i) return NULL;
+        if (sets[i].below == i) break;
     }
+    if (isa != TSR_ISA_AMX) return NULL;
+    pthread_once(&asked, ask);
+    return refused;
 }
 #else
 const char *tsr_isa_missing(tsr_isa isa)

@@ -40,8 +40,8 @@ const char *tsr_isa_name(tsr_isa isa);
 bool tsr_isa_is_plain(tsr_isa isa);
 
 /*
- * NULL if this machine can run the set, else why not: "the processor lacks AVX2". The first call of a
- * process, on a processor with AMX, asks the kernel for its tiles.
+ * NULL if this machine can run the set, else why not: "the processor lacks AVX2". Where the
+ * processor has AMX, the first call for that set asks the kernel for its tiles, once a process.
  */
 const char *tsr_isa_missing(tsr_isa isa);
 

@@ -17,6 +17,7 @@
 #include "backend/cpu/kernel/attention_score_f32.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_math.h"
 
 static const float log2_e = 1.44269504f;

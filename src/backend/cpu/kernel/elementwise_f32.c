@@ -8,6 +8,7 @@
 #include "backend/cpu/kernel/elementwise_f32.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_math.h"
 
 /* --- storage types --- */

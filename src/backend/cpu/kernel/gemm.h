@@ -59,7 +59,7 @@ typedef struct tsr_gemm_tile {
     int64_t c_row; /* elements; columns are contiguous */
     float alpha, beta;
     const void *ahead;  /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
-    int64_t ahead_step; /* cache with each word row, two vectors at most; 0: nothing                        */
+    int64_t ahead_step; /* cache with each word row, two vectors at most; 0: nothing (f32, bf16, s8) */
 } tsr_gemm_tile;
 
 typedef struct tsr_gemm_kernel {

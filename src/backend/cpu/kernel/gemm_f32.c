@@ -16,6 +16,7 @@
  */
 #include "backend/cpu/kernel/gemm.h"
 
+#include "backend/cpu/kernel/gemm_result.h"
 #include "backend/cpu/kernel/pack_bf16.h"
 #include "backend/cpu/vec.h"
 
@@ -115,23 +116,9 @@ TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int
 /* C = alpha acc + beta C, for the first n of NR columns. */
 TSR_INLINE void store_rows(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, int64_t n)
 {
-    const float alpha = t->alpha, beta = t->beta;
     float *c = t->c;
-    UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
-    {
-        UNROLL for (int j = 0; j < NV; j++)
-        {
-            const int64_t left = n - j * VL;
-            vf32 v = vf32_rounded(acc[i][j] * alpha);
-            if (left >= VL) {
-                if (beta != 0) v += vf32_load(c + j * VL) * beta;
-                vf32_store(c + j * VL, v);
-            } else if (left > 0) {
-                if (beta != 0) v += vf32_load_n(c + j * VL, left) * beta;
-                vf32_store_n(c + j * VL, v, left);
-            }
-        }
-    }
+    UNROLL for (int i = 0; i < rows; i++, c += t->c_row) UNROLL for (int j = 0; j < NV; j++)
+        store_result(c + j * VL, acc[i][j], t->alpha, t->beta, n - j * VL);
 }
 
 /* rows and b_dtype are constants at every call, so that acc lives in registers. */
@@ -226,12 +213,7 @@ TSR_INLINE void run_columns_rows(const tsr_gemm_tile *t, const int rows, const t
         }
         float *c = (float *)t->c + j;
         UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
-        {
-            const int64_t left = n - j < VL ? n - j : VL;
-            vf32 v = vf32_rounded(acc[i] * t->alpha);
-            if (t->beta != 0) v += vf32_load_up_to(c, left) * t->beta;
-            vf32_store_up_to(c, v, left);
-        }
+            store_result(c, acc[i], t->alpha, t->beta, n - j);
     }
 }
 

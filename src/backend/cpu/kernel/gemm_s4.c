@@ -21,6 +21,7 @@
  */
 #include "backend/cpu/kernel/gemm.h"
 
+#include "backend/cpu/kernel/gemm_result.h"
 #include "backend/cpu/kernel/pack_s8.h"
 
 #if TSR_LANES == 16 && TSR_HAS_DOT_QUADS
@@ -114,23 +115,9 @@ TSR_INLINE void start(vi32 sum[MR][NV], const int rows, const int32_t *a_sums, i
 
 TSR_INLINE void store(const tsr_gemm_tile *t, const int rows, int64_t n, vf32 total[MR][NV])
 {
-    const float alpha = t->alpha, beta = t->beta;
     float *c = t->c;
-    UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
-    {
-        UNROLL for (int j = 0; j < NV; j++)
-        {
-            const int64_t left = n - j * VL;
-            vf32 v = vf32_rounded(total[i][j] * alpha);
-            if (left >= VL) {
-                if (beta != 0) v += vf32_load(c + j * VL) * beta;
-                vf32_store(c + j * VL, v);
-            } else if (left > 0) {
-                if (beta != 0) v += vf32_load_n(c + j * VL, left) * beta;
-                vf32_store_n(c + j * VL, v, left);
-            }
-        }
-    }
+    UNROLL for (int i = 0; i < rows; i++, c += t->c_row) UNROLL for (int j = 0; j < NV; j++)
+        store_result(c + j * VL, total[i][j], t->alpha, t->beta, n - j * VL);
 }
 
 /* rows is a constant at every call, so that the sums live in registers. */

@@ -49,6 +49,7 @@ TSR_INLINE vf32 scaled(const tsr_gemm_store_args *a, int64_t at, int64_t j, int6
         v *= vf32_rounded(vf32_load_up_to(column_scale + j, n) * row_scale);
     else
         v *= row_scale;
+    v = vf32_rounded(v) * a->scale;
     v = vf32_rounded(v); /* whether a bias is added or not */
     if (bias != NULL) v += load_vector(bias, bias_dtype, j, bias_stride, n);
     return v;
@@ -67,7 +68,7 @@ TSR_INLINE void store_s8(const tsr_gemm_store_args *a, int64_t at, vf32 v, int64
 /* Columns j.. of row i, n of them, VL at most; C's columns contiguous. */
 TSR_INLINE void store_vector(const tsr_gemm_store_args *a, int64_t i, int64_t j, int64_t n)
 {
-    const float row_scale = a->row_scale != NULL ? a->scale * a->row_scale[i] : a->scale;
+    const float row_scale = a->row_scale != NULL ? a->row_scale[i] : 1;
     const int64_t half = a->panel / 2;
     const int64_t at = i * a->sums_row + (half > 0 ? j / half * a->panel + j % half : j);
     vf32 v = scaled(a, at + half, j, n, row_scale, a->column_scale, a->bias, a->bias_dtype, a->bias_stride);

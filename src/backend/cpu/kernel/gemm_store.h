@@ -1,7 +1,7 @@
 /*
  * backend/cpu/kernel/gemm_store.h - the last store of a product: sums become results
  *
- *     v = sums[i, j] * (scale * row_scale[i] * column_scale[j]) + bias[j]
+ *     v = sums[i, j] * (row_scale[i] * column_scale[j]) * scale + bias[j]
  *     C[i, j] = activation(v) + residual[i, j] + beta * C[i, j]
  *
  * Gated: sums come in panels of `panel` columns, the first half the gate's, the second half the product's, so
