@@ -197,7 +197,8 @@ static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const til
                                       .key = keys.begin,
                                       .end = n,
                                       .s = r->p + row * TSR_DECODE_TILE,
-                                      .s_stride = TSR_DECODE_TILE};
+                                      .s_stride = TSR_DECODE_TILE,
+                                      .alpha = 1};
         if (g == 0) factors_of(&r->k, keys, f.alpha, factor);
         kernel->weigh(t.s, t.s_stride, r->lq, factor, n);
         w->cpu->attention_score_f32->forward(&t, r->part.m + row, r->part.l + row,

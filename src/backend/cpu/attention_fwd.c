@@ -35,6 +35,7 @@ typedef struct forward {
     int64_t q_stride, s_stride, v_stride; /* floats between rows; O has V's */
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
     int64_t scratch_floats;               /* of a slot */
+    bool v_in_place;                      /* V is read where it lies */
     bool gathers;                         /* k and v are in pages or int8: a tile becomes rows of f32 first */
     int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
     float *packed, *scratch;
@@ -59,15 +60,18 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->s_stride = attention_stride(w->bn, nr);
     w->v_stride = attention_stride(a->dv, nr);
     w->v_at = attention_round_up(a->lk, nr) * a->d;
-    w->head_floats = attention_round_up(w->v_at + a->lk * w->v_stride, 16);
     w->gathers = attention_is_paged(a) || a->k.dtype == TSR_S8;
-    w->scratch_floats = w->bm * (w->q_stride + w->s_stride + w->v_stride + 2) + w->bn * (nr + 1);
+    const attention_rows v = {.dtype = a->v.dtype, .row = a->v.stride[2], .col = a->v.stride[3]};
+    w->v_in_place = !w->gathers && attention_in_place(w->gemm, &v, a->dv);
+    w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : a->lk * w->v_stride), 16);
+    w->scratch_floats = w->bm * (w->q_stride + w->v_stride + 2) + w->gemm->mr * w->s_stride + w->bn * (nr + 1);
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
-    /* As many heads as one per thread and 3 MiB take: with short sequences that is all of them. */
+    /* As many heads as one per thread and 3 MiB take, the same number in every round. */
     const int64_t spare = ((int64_t)3 << 20) / (int64_t)sizeof(float);
-    w->heads_per_round = attention_min(heads,
-                                       n_threads + n_threads * spare / attention_max(w->head_floats, 1));
+    const int64_t most = n_threads + n_threads * spare / attention_max(w->head_floats, 1);
+    const int64_t n_rounds = attention_max(1, (heads + most - 1) / most);
+    w->heads_per_round = (heads + n_rounds - 1) / n_rounds;
 
     w->packed = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)w->head_floats * sizeof(float));
     w->v_finite = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)w->n_tiles);
@@ -93,12 +97,6 @@ static attention_rows rows_of_tile(const forward *w, const attention_kv *x, atte
     return (attention_rows){.data = scratch, .dtype = TSR_F32, .row = d, .col = 1};
 }
 
-/* V is read where it lies. */
-static bool v_serves(const forward *w, const attention_rows *v)
-{
-    return !w->gathers && attention_in_place(w->gemm, v, w->a->dv);
-}
-
 /* One key tile of one KV head: K as panels, V as rows. */
 static void pack_tile(void *arg, int64_t item, int32_t slot)
 {
@@ -118,7 +116,7 @@ static void pack_tile(void *arg, int64_t item, int32_t slot)
                       attention_min(nr, end - j));
     const attention_rows v = rows_of_tile(w, &values, (attention_span){begin, end}, scratch);
     attention_matrix m = {v.data, v.row};
-    if (!v_serves(w, &v)) {
+    if (!w->v_in_place) {
         float *rows = packed + w->v_at + begin * w->v_stride;
         w->gemm->pack(rows, w->v_stride, v.data, v.dtype, v.row, v.col, end - begin, a->dv);
         m = (attention_matrix){rows, w->v_stride};
@@ -138,20 +136,17 @@ typedef struct block {
     float *s, *o, *m, *l, *gather;
 } block;
 
-static void attend_to_tile(const block *b, int64_t tile)
+/* One group of rows, from row i on, against a key tile: its scores never leave the first cache. */
+static void attend_as_group(const block *b, int64_t i, attention_span keys, attention_span seen, bool all)
 {
     const forward *w = b->w;
-    const int64_t mr = w->gemm->mr, nr = w->gemm->nr, rows = b->queries.end - b->queries.begin;
-    const attention_span keys = {tile * w->bn, attention_min((tile + 1) * w->bn, b->features.lk)};
-    if (!attention_mask_shows(&b->features, b->queries, keys)) return;
-
-    attention_span columns[ATTENTION_MAX_GROUPS];
-    attention_columns_seen(&b->features, b->queries, keys, mr, nr, columns);
+    const int64_t nr = w->gemm->nr, rows = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i);
+    const float *k = b->k + keys.begin * w->a->d, *v = b->v.data + keys.begin * b->v.stride;
     const attention_product scores = {.gemm = w->gemm,
-                                      .a = b->q.data,
+                                      .a = b->q.data + i * b->q.stride,
                                       .a_row = b->q.stride,
                                       .a_k = 1,
-                                      .b = b->k + keys.begin * w->a->d,
+                                      .b = k,
                                       .b_row = nr,
                                       .b_strip = nr * w->a->d,
                                       .c = b->s,
@@ -159,42 +154,58 @@ static void attend_to_tile(const block *b, int64_t tile)
                                       .m = rows,
                                       .n = keys.end - keys.begin,
                                       .k = w->a->d,
-                                      .alpha = b->features.alpha,
-                                      .beta = 0};
-    attention_product_columns(&scores, columns);
+                                      .alpha = 1,
+                                      .beta = 0,
+                                      .ahead = i == 0 ? v : NULL};
+    attention_product_columns(&scores, &seen);
 
-    for (int64_t i = 0, g = 0; i < rows; i += mr, g++) {
-        const tsr_attention_rows t = {.features = &b->features,
-                                      .row = b->queries.begin + i,
-                                      .n_rows = attention_min(mr, rows - i),
-                                      .key = keys.begin,
-                                      .begin = columns[g].begin,
-                                      .end = columns[g].end,
-                                      .s = b->s + i * w->s_stride,
-                                      .s_stride = w->s_stride};
-        w->score->forward(&t, b->m + i, b->l + i, b->o + i * w->v_stride, w->v_stride, w->a->dv);
-    }
+    const tsr_attention_rows t = {.features = &b->features,
+                                  .row = b->queries.begin + i,
+                                  .n_rows = rows,
+                                  .key = keys.begin,
+                                  .begin = seen.begin,
+                                  .end = seen.end,
+                                  .s = b->s,
+                                  .s_stride = w->s_stride,
+                                  .alpha = b->features.alpha};
+    float *o = b->o + i * w->v_stride;
+    w->score->forward(&t, b->m + i, b->l + i, o, w->v_stride, w->a->dv);
 
     const attention_product out = {.gemm = w->gemm,
                                    .a = b->s,
                                    .a_row = w->s_stride,
                                    .a_k = 1,
-                                   .b = b->v.data + keys.begin * b->v.stride,
+                                   .b = v,
                                    .b_row = b->v.stride,
                                    .b_strip = nr,
-                                   .c = b->o,
+                                   .c = o,
                                    .c_row = w->v_stride,
                                    .m = rows,
                                    .n = w->a->dv,
                                    .k = keys.end - keys.begin,
                                    .alpha = 1,
-                                   .beta = 1};
-    if (b->v_finite[tile] || attention_sees_all(&b->features, b->queries, keys)) {
-        attention_product_depth(&out, columns);
+                                   .beta = 1,
+                                   .ahead = i == 0 ? k + (keys.end - keys.begin) * w->a->d : NULL};
+    if (all) {
+        attention_product_depth(&out, &seen);
     } else {
-        const attention_pairs pairs = {&b->features, b->queries.begin, keys.begin, false};
+        const attention_pairs pairs = {&b->features, b->queries.begin + i, keys.begin, false};
         attention_product_visible(&out, &pairs, b->gather);
     }
+}
+
+static void attend_to_tile(const block *b, int64_t tile)
+{
+    const forward *w = b->w;
+    const int64_t mr = w->gemm->mr, rows = b->queries.end - b->queries.begin;
+    const attention_span keys = {tile * w->bn, attention_min((tile + 1) * w->bn, b->features.lk)};
+    if (!attention_mask_shows(&b->features, b->queries, keys)) return;
+
+    attention_span seen[ATTENTION_MAX_GROUPS];
+    attention_columns_seen(&b->features, b->queries, keys, mr, w->gemm->nr, seen);
+    const bool all = b->v_finite[tile] || attention_sees_all(&b->features, b->queries, keys);
+    for (int64_t i = 0, g = 0; i < rows; i += mr, g++)
+        if (seen[g].begin < seen[g].end) attend_as_group(b, i, keys, seen[g], all);
 }
 
 /* out = O / l and lse of the rows from `first` on; rows that saw nothing, or are padding, are empty. */
@@ -224,9 +235,10 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
     b->q = attention_f32_rows(w->gemm, &rows, n, w->a->d, q, w->q_stride);
     b->k = packed;
     b->v = (attention_matrix){packed + w->v_at, w->v_stride};
-    const attention_rows v = w->gathers ? (attention_rows){0}
-                                        : attention_k_rows(&w->a->v, s, head / w->group, 0);
-    if (v_serves(w, &v)) b->v = (attention_matrix){v.data, v.row};
+    if (w->v_in_place) {
+        const attention_rows v = attention_k_rows(&w->a->v, s, head / w->group, 0);
+        b->v = (attention_matrix){v.data, v.row};
+    }
     memset(b->o, 0, (size_t)(n * w->v_stride) * sizeof *b->o);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
@@ -255,7 +267,7 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
                .queries = {first, attention_max(first, attention_min(first + n_rows, s.lq))},
                .v_finite = w->v_finite + index * w->n_tiles,
                .s = q + w->bm * w->q_stride};
-    b.o = b.s + w->bm * w->s_stride;
+    b.o = b.s + w->gemm->mr * w->s_stride;
     b.m = b.o + w->bm * w->v_stride;
     b.l = b.m + w->bm;
     b.gather = b.l + w->bm;

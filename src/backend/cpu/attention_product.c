@@ -16,6 +16,15 @@ attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention
     return (attention_matrix){copy, copy_stride};
 }
 
+/* Gives the next run its share of what is wanted next. */
+static void fetch_ahead(tsr_gemm_tile *t, const float **ahead, int64_t nr)
+{
+    if (*ahead == NULL) return;
+    t->ahead = *ahead;
+    t->ahead_step = nr * (int64_t)sizeof(float);
+    *ahead += t->k * nr;
+}
+
 void attention_product_columns(const attention_product *p, const attention_span *columns)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
@@ -26,12 +35,14 @@ void attention_product_columns(const attention_product *p, const attention_span 
                        .c_row = p->c_row,
                        .alpha = p->alpha,
                        .beta = p->beta};
+    const float *ahead = p->ahead;
     for (int64_t j = 0; j < p->n; j += nr) { /* a strip of B stays in the first cache for all groups */
         t.b = p->b + j / nr * p->b_strip;
         for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
             if (columns[g].begin >= attention_min(j + nr, columns[g].end) || columns[g].end <= j) continue;
             t.a = p->a + i * p->a_row;
             t.c = p->c + i * p->c_row + j;
+            fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), nr);
         }
     }
@@ -46,6 +57,7 @@ void attention_product_depth(const attention_product *p, const attention_span *d
                        .c_row = p->c_row,
                        .alpha = p->alpha,
                        .beta = p->beta};
+    const float *ahead = p->ahead;
     for (int64_t j = 0; j < p->n; j += nr) {
         const int64_t n = attention_min(nr, p->n - j);
         for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
@@ -54,6 +66,7 @@ void attention_product_depth(const attention_product *p, const attention_span *d
             t.a = p->a + i * p->a_row + depth[g].begin * p->a_k;
             t.b = p->b + j / nr * p->b_strip + depth[g].begin * p->b_row;
             t.c = p->c + i * p->c_row + j;
+            fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), n);
         }
     }

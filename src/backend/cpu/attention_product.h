@@ -22,6 +22,7 @@ typedef struct attention_product {
     int64_t c_row;
     int64_t m, n, k;
     float alpha, beta;
+    const float *ahead; /* what is wanted next: nr of it are fetched into the second cache with each row of B */
 } attention_product;
 
 enum { ATTENTION_MAX_GROUPS = 32 }; /* of mr rows in a tile's rows or columns */

@@ -128,7 +128,7 @@ static void softmax_row(const attention_unfused *u, const unfused_item *x, const
                                            : -INFINITY;
     float *s = u->s + (x->matrix * u->a->lq + i) * u->s_stride;
     float m = sink * 1.44269504f, l = sink == -INFINITY ? 0 : 1;
-    const tsr_attention_rows row = {.features = f, .row = i, .n_rows = 1, .end = f->lk, .s = s};
+    const tsr_attention_rows row = {.features = f, .row = i, .n_rows = 1, .end = f->lk, .s = s, .alpha = 1};
     if (i < f->lq) score->forward(&row, &m, &l, NULL, 0, 0);
     const int64_t seen = i < f->lq && l != 0 ? f->lk : 0;
     score->store(s, TSR_F32, 1, s, seen, 1 / l);

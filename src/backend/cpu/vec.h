@@ -37,6 +37,12 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
+/* A loop over vectors of a row, whose work is too short for its own upkeep. */
+#if TSR_LANES > 4 && !defined(__AVX2__)
+#define UNROLL_BY_4
+#else
+#define UNROLL_BY_4 _Pragma("GCC unroll 4")
+#endif
 
 #define TSR_ISA_OF_portable   TSR_ISA_PORTABLE
 #define TSR_ISA_OF_avx2       TSR_ISA_AVX2

@@ -16,14 +16,18 @@
  * 2^x = 2^n 2^f, f in [-0.5, 0.5]. Relative error below 2^-23 where the result is 2^-126 or more; a smaller
  * one is within 2^-127 of the truth. -Inf gives 0, 128 and above Inf.
  */
-TSR_INLINE vf32 vf32_exp2(vf32 x)
+TSR_INLINE vf32 vf32_exp2_below(vf32 x);
+TSR_INLINE vf32 vf32_exp2(vf32 x) { return vf32_exp2_below(vf32_min(vf32_splat(128), x)); }
+
+/* The same for x <= 128, which it does not check. */
+TSR_INLINE vf32 vf32_exp2_below(vf32 x)
 {
 #if TSR_LANES == 16 && defined(__AVX512F__)
     const float lowest = -151; /* half of the least subnormal is 2^-150: it rounds to 0 */
 #else
     const float lowest = -127; /* where the exponent's field becomes 0 */
 #endif
-    const vf32 t = vf32_min(vf32_splat(128), vf32_max(vf32_splat(lowest), x));
+    const vf32 t = vf32_max(vf32_splat(lowest), x);
     const vf32 shifted = t + VF32_ROUND;
     const vf32 n = shifted - VF32_ROUND, f = t - n;
     vf32 p = f * 1.53524293e-4f + 1.33989953e-3f;

@@ -152,74 +152,99 @@ static void raise_maximum(float top, float *m, float *l, float *o, int64_t dv)
     *m = top;
 }
 
-/* First pass: features; the row's maximum. */
-TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, const bool plain)
-{
-    const int64_t row = t->row + r;
-    float *s = t->s + r * t->s_stride;
-    const columns seen = visible(t, row);
-    vf32 top = vf32_splat(never), unused;
-    for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
-        vf32 x = vf32_load(s + c);
-        if (!plain) {
-            x = score(t, x, row, c, seen, &unused);
-            vf32_store(s + c, x);
-        } else if (c < seen.lo || c + VL > seen.hi) {
-            x = vf32_select(within(c, seen), x, vf32_splat(never));
-            vf32_store(s + c, x);
-        }
-        top = vf32_max(x, top);
-    }
-    return vf32_max_lane(top);
-}
-
-/* Second pass: P, and what it adds to l. */
-TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, const bool plain, float m)
-{
-    const int64_t row = t->row + r;
-    float *s = t->s + r * t->s_stride;
-    const columns seen = visible(t, row);
-    const int64_t first = seen.lo & -VL;
-    const float base = m == never ? 0 : m; /* all hidden so far: 2^(-Inf - 0) = 0 */
-    vf32 sum = vf32_splat(0);
-    vu32 words[4];
-    for (int64_t c = first; c < seen.hi; c += VL) {
-        vf32 p = vf32_exp2(vf32_load(s + c) - base);
-        sum += p;
-        if (!plain && t->features->dropout) p *= dropout(t, row, c, first, words);
-        vf32_store(s + c, p);
-    }
-    fill_zero(s, t->begin, first);
-    fill_zero(s, (seen.hi + VL - 1) & -VL, t->end);
-    return vf32_sum(sum);
-}
-
-/* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
-TSR_INLINE void forward_rows(const tsr_attention_rows *t, const bool plain, float *m, float *l, float *o,
-                             int64_t o_stride, int64_t dv)
-{
-    float top[8];
-    for (int64_t r = 0; r < t->n_rows; r += 8) {
-        const int64_t n = t->n_rows - r < 8 ? t->n_rows - r : 8;
-        for (int64_t i = 0; i < n; i++) top[i] = forward_maximum(t, r + i, plain);
-        for (int64_t i = 0; i < n; i++)
-            if (top[i] > m[r + i] + lag)
-                raise_maximum(top[i], m + r + i, l + r + i, o + (r + i) * o_stride, dv);
-        for (int64_t i = 0; i < n; i++) l[r + i] += forward_exponentials(t, r + i, plain, m[r + i]);
-    }
-}
-
 static bool is_plain(const tsr_attention_features *f)
 {
     return f->cap == 0 && f->slope == 0 && f->bias == NULL && f->mask == NULL && !f->dropout;
 }
 
+/* How much a path of its own may take for granted; all give the same bits. */
+typedef enum score_path {
+    FEATURED, /* nothing */
+    PLAIN,    /* only a window hides, and alpha > 0: the largest product is the largest score */
+    WHOLE,    /* plain, and every row sees all of [begin, end), which are whole vectors */
+} score_path;
+
+static score_path path_of(const tsr_attention_rows *t)
+{
+    if (!is_plain(t->features) || t->alpha <= 0) return FEATURED;
+    const columns first = visible(t, t->row), last = visible(t, t->row + t->n_rows - 1);
+    const bool sees_all = first.lo == t->begin && last.lo == t->begin && first.hi == t->end &&
+                          last.hi == t->end;
+    return sees_all && (t->end - t->begin) % VL == 0 ? WHOLE : PLAIN;
+}
+
+/* First pass: features; the row's maximum. Plain scores stay as they are, not yet times alpha. */
+TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path)
+{
+    const int64_t row = t->row + r;
+    float *s = t->s + r * t->s_stride;
+    vf32 top = vf32_splat(never), unused;
+    UNROLL_BY_4 for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
+        vf32 x = vf32_load(s + c);
+        if (path == FEATURED) {
+            x = score(t, x * t->alpha, row, c, seen, &unused);
+            vf32_store(s + c, x);
+        } else if (path == PLAIN && (c < seen.lo || c + VL > seen.hi)) {
+            x = vf32_select(within(c, seen), x, vf32_splat(never));
+            vf32_store(s + c, x);
+        }
+        top = vf32_max(x, top);
+    }
+    const float max = vf32_max_lane(top);
+    return path == FEATURED ? max : max * t->alpha;
+}
+
+/* Second pass: P, and what it adds to l. */
+TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path,
+                                      float m)
+{
+    float *s = t->s + r * t->s_stride;
+    const int64_t first = seen.lo & -VL;
+    const float base = m == never ? 0 : m; /* all hidden so far: 2^(-Inf - 0) = 0 */
+    const float alpha = path == FEATURED ? 1 : t->alpha;
+    vf32 sum = vf32_splat(0);
+    vu32 words[4];
+    UNROLL_BY_4 for (int64_t c = first; c < seen.hi; c += VL) {
+        vf32 p = vf32_exp2_below(vf32_load(s + c) * alpha - base);
+        sum += p;
+        if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, words);
+        vf32_store(s + c, p);
+    }
+    if (path != WHOLE) {
+        fill_zero(s, t->begin, first);
+        fill_zero(s, (seen.hi + VL - 1) & -VL, t->end);
+    }
+    return vf32_sum(sum);
+}
+
+/* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
+TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path, float *m, float *l, float *o,
+                             int64_t o_stride, int64_t dv)
+{
+    enum { AT_ONCE = 16 };
+    columns seen[AT_ONCE];
+    float top[AT_ONCE];
+    for (int64_t r = 0; r < t->n_rows; r += AT_ONCE) {
+        const int64_t n = t->n_rows - r < AT_ONCE ? t->n_rows - r : AT_ONCE;
+        for (int64_t i = 0; i < n; i++) {
+            seen[i] = path == WHOLE ? (columns){t->begin, t->end} : visible(t, t->row + r + i);
+            top[i] = forward_maximum(t, r + i, seen[i], path);
+        }
+        for (int64_t i = 0; i < n; i++)
+            if (top[i] > m[r + i] + lag)
+                raise_maximum(top[i], m + r + i, l + r + i, o + (r + i) * o_stride, dv);
+        for (int64_t i = 0; i < n; i++)
+            l[r + i] += forward_exponentials(t, r + i, seen[i], path, m[r + i]);
+    }
+}
+
 static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
-    if (is_plain(t->features))
-        forward_rows(t, true, m, l, o, o_stride, dv);
-    else
-        forward_rows(t, false, m, l, o, o_stride, dv);
+    switch (path_of(t)) {
+    case WHOLE: forward_rows(t, WHOLE, m, l, o, o_stride, dv); break;
+    case PLAIN: forward_rows(t, PLAIN, m, l, o, o_stride, dv); break;
+    case FEATURED: forward_rows(t, FEATURED, m, l, o, o_stride, dv); break;
+    }
 }
 
 TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool plain, columns seen,

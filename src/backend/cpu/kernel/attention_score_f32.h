@@ -48,6 +48,7 @@ typedef struct tsr_attention_rows {
     int64_t begin, end;
     float *s; /* first row, column 0 */
     int64_t s_stride;
+    float alpha; /* forward: what s is yet to be multiplied by */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
