@@ -105,6 +105,11 @@ static double exp2_allowed(double x, double truth)
     (void)x;
     return truth >= 0x1p-126 ? of_result(0x1p-23, truth) : 0x1p-127;
 }
+static double exp2_up_to_127(double x) { return isnan(x) ? x : exp2(fmin(x, 127)); }
+static double exp2_below_127_allowed(double x, double truth)
+{
+    return truth >= 0x1p-126 ? exp2_allowed(x, truth) : 0x1p-126;
+}
 static double exp_allowed(double x, double truth)
 {
     return truth >= 0x1p-126 ? of_result(0x1p-23 * (1 + fabs(x)), truth) : 0x1p-127;
@@ -130,6 +135,7 @@ static double density(double x) { return exp(-x * x / 2) / sqrt(2 * M_PI); }
 static void check_mathematics(const vec_words *w)
 {
     check_word(w, "exp2", w->exp2, exp2, exp2_allowed, 160);
+    check_word(w, "exp2_below_127", w->exp2_below_127, exp2_up_to_127, exp2_below_127_allowed, 160);
     check_word(w, "exp", w->exp, exp, exp_allowed, 110);
     check_word(w, "sigmoid", w->sigmoid, sigmoid, sigmoid_allowed, 110);
     check_word(w, "tanh", w->tanh, tanh, tanh_allowed, 10);

@@ -12,34 +12,49 @@
 
 #define VF32_ROUND 0x1.8p23f
 
-/*
- * 2^x = 2^n 2^f, f in [-0.5, 0.5]. Relative error below 2^-23 where the result is 2^-126 or more; a smaller
- * one is within 2^-127 of the truth. -Inf gives 0, 128 and above Inf.
- */
-TSR_INLINE vf32 vf32_exp2_below(vf32 x);
-TSR_INLINE vf32 vf32_exp2(vf32 x) { return vf32_exp2_below(vf32_min(vf32_splat(128), x)); }
-
-/* The same for x <= 128, which it does not check. */
-TSR_INLINE vf32 vf32_exp2_below(vf32 x)
-{
 #if TSR_LANES == 16 && defined(__AVX512F__)
-    const float lowest = -151; /* half of the least subnormal is 2^-150: it rounds to 0 */
+#define VF32_EXP2_LOWEST -151.0f /* half of the least subnormal is 2^-150: it rounds to 0 */
 #else
-    const float lowest = -127; /* where the exponent's field becomes 0 */
+#define VF32_EXP2_LOWEST -127.0f /* where 2^n's exponent field becomes 0 */
 #endif
-    const vf32 t = vf32_max(vf32_splat(lowest), x);
-    const vf32 shifted = t + VF32_ROUND;
-    const vf32 n = shifted - VF32_ROUND, f = t - n;
+
+/* 2^f, f in [-0.5, 0.5] */
+TSR_INLINE vf32 exp2_of_fraction(vf32 f)
+{
     vf32 p = f * 1.53524293e-4f + 1.33989953e-3f;
     p = p * f + 9.61844224e-3f;
     p = p * f + 5.55033222e-2f;
     p = p * f + 2.40226479e-1f;
     p = p * f + 6.93147203e-1f;
-    p = p * f + 1.0f;
+    return p * f + 1.0f;
+}
+
+/*
+ * 2^x = 2^n 2^f, f in [-0.5, 0.5]. Relative error below 2^-23 where the result is 2^-126 or more; a smaller
+ * one is within 2^-127 of the truth. -Inf gives 0, 128 and above Inf.
+ */
+TSR_INLINE vf32 vf32_exp2(vf32 x)
+{
+    const vf32 t = vf32_min(vf32_splat(128), vf32_max(vf32_splat(VF32_EXP2_LOWEST), x));
+    const vf32 shifted = t + VF32_ROUND, n = shifted - VF32_ROUND;
+    const vf32 p = exp2_of_fraction(t - n);
 #if TSR_LANES == 16 && defined(__AVX512F__)
     return (vf32)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
     return vf32_select(x == x, (vf32)((vu32)p + ((vu32)shifted << 23)), x);
+#endif
+}
+
+/* The same in fewer instructions for x <= 127, which is not checked; a result below 2^-126 is within 2^-126. */
+TSR_INLINE vf32 vf32_exp2_below_127(vf32 x)
+{
+    const vf32 t = vf32_max(vf32_splat(VF32_EXP2_LOWEST), x);
+    const vf32 shifted = t + VF32_ROUND, n = shifted - VF32_ROUND;
+    const vf32 p = exp2_of_fraction(t - n);
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    return (vf32)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    return p * (vf32)(((vu32)shifted << 23) + 0x3f800000u);
 #endif
 }
 

@@ -179,7 +179,8 @@ TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns
     const int64_t row = t->row + r;
     float *s = t->s + r * t->s_stride;
     vf32 top = vf32_splat(never), unused;
-    UNROLL_BY_4 for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
+    UNROLL_BY_4
+    for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
         vf32 x = vf32_load(s + c);
         if (path == FEATURED) {
             x = score(t, x * t->alpha, row, c, seen, &unused);
@@ -200,12 +201,14 @@ TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, co
 {
     float *s = t->s + r * t->s_stride;
     const int64_t first = seen.lo & -VL;
-    const float base = m == never ? 0 : m; /* all hidden so far: 2^(-Inf - 0) = 0 */
+    /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within. */
+    const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
     const float alpha = path == FEATURED ? 1 : t->alpha;
     vf32 sum = vf32_splat(0);
     vu32 words[4];
-    UNROLL_BY_4 for (int64_t c = first; c < seen.hi; c += VL) {
-        vf32 p = vf32_exp2_below(vf32_load(s + c) * alpha - base);
+    UNROLL_BY_4
+    for (int64_t c = first; c < seen.hi; c += VL) {
+        vf32 p = vf32_exp2_below_127(vf32_load(s + c) * alpha - base);
         sum += p;
         if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, words);
         vf32_store(s + c, p);
