@@ -122,7 +122,7 @@ static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t hea
         attention_product_depth(&p, t->columns);
     } else {
         const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, false};
-        attention_product_visible(&p, &pairs, t->gather);
+        attention_product_visible(&p, t->columns, &pairs, t->gather);
     }
     if (last && w->dq != NULL) {
         const attention_rows out = attention_q_rows(&w->g->dq, &t->sequence, head, t->queries.begin);
@@ -152,14 +152,14 @@ static void add_to_keys(const attention_bwd_tile *t, const float *a, attention_m
                                  .k = n_queries,
                                  .alpha = alpha,
                                  .beta = 1};
+    attention_span depth[ATTENTION_MAX_GROUPS];
+    attention_rows_seeing(&t->features, t->queries, t->keys, w->gemm->mr, depth);
     if (attention_sees_all(&t->features, t->queries, t->keys) ||
         w->score->finite(b.data, b.stride, n_queries, n)) {
-        attention_span depth[ATTENTION_MAX_GROUPS];
-        attention_rows_seeing(&t->features, t->queries, t->keys, w->gemm->mr, depth);
         attention_product_depth(&p, depth);
     } else {
         const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, true};
-        attention_product_visible(&p, &pairs, t->gather);
+        attention_product_visible(&p, depth, &pairs, t->gather);
     }
 }
 

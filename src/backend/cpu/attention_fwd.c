@@ -190,7 +190,7 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
         attention_product_depth(&out, &seen);
     } else {
         const attention_pairs pairs = {&b->features, b->queries.begin + i, keys.begin, false};
-        attention_product_visible(&out, &pairs, b->gather);
+        attention_product_visible(&out, &seen, &pairs, b->gather);
     }
 }
 

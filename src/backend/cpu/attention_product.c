@@ -16,6 +16,22 @@ attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention
     return (attention_matrix){copy, copy_stride};
 }
 
+static const void *at(const attention_product *p, int64_t row, int64_t k)
+{
+    return (const char *)p->a + (row * p->a_row + k * p->a_k) * (4 / p->gemm->k_word);
+}
+
+static tsr_gemm_tile tile_of(const attention_product *p)
+{
+    return (tsr_gemm_tile){.k = attention_words(p->gemm, p->k),
+                           .a_row = p->a_row,
+                           .a_k = p->a_k,
+                           .b_row = p->b_row,
+                           .c_row = p->c_row,
+                           .alpha = p->alpha,
+                           .beta = p->beta};
+}
+
 /* Gives the next run its share of what is wanted next. */
 static void fetch_ahead(tsr_gemm_tile *t, const float **ahead, int64_t nr)
 {
@@ -28,19 +44,13 @@ static void fetch_ahead(tsr_gemm_tile *t, const float **ahead, int64_t nr)
 void attention_product_columns(const attention_product *p, const attention_span *columns)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
-    tsr_gemm_tile t = {.k = p->k,
-                       .a_row = p->a_row,
-                       .a_k = p->a_k,
-                       .b_row = p->b_row,
-                       .c_row = p->c_row,
-                       .alpha = p->alpha,
-                       .beta = p->beta};
+    tsr_gemm_tile t = tile_of(p);
     const float *ahead = p->ahead;
     for (int64_t j = 0; j < p->n; j += nr) { /* a strip of B stays in the first cache for all groups */
         t.b = p->b + j / nr * p->b_strip;
         for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
             if (columns[g].begin >= attention_min(j + nr, columns[g].end) || columns[g].end <= j) continue;
-            t.a = p->a + i * p->a_row;
+            t.a = at(p, i, 0);
             t.c = p->c + i * p->c_row + j;
             fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), nr);
@@ -51,20 +61,15 @@ void attention_product_columns(const attention_product *p, const attention_span 
 void attention_product_depth(const attention_product *p, const attention_span *depth)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
-    tsr_gemm_tile t = {.a_row = p->a_row,
-                       .a_k = p->a_k,
-                       .b_row = p->b_row,
-                       .c_row = p->c_row,
-                       .alpha = p->alpha,
-                       .beta = p->beta};
+    tsr_gemm_tile t = tile_of(p);
     const float *ahead = p->ahead;
     for (int64_t j = 0; j < p->n; j += nr) {
         const int64_t n = attention_min(nr, p->n - j);
         for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
-            t.k = depth[g].end - depth[g].begin;
+            t.k = attention_words(p->gemm, depth[g].end - depth[g].begin);
             if (t.k <= 0 && p->beta != 0) continue;
-            t.a = p->a + i * p->a_row + depth[g].begin * p->a_k;
-            t.b = p->b + j / nr * p->b_strip + depth[g].begin * p->b_row;
+            t.a = at(p, i, depth[g].begin);
+            t.b = p->b + j / nr * p->b_strip + depth[g].begin / p->gemm->k_word * p->b_row;
             t.c = p->c + i * p->c_row + j;
             fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), n);
@@ -72,21 +77,32 @@ void attention_product_depth(const attention_product *p, const attention_span *d
     }
 }
 
-void attention_product_visible(const attention_product *p, const attention_pairs *pairs, float *scratch)
+/* Element k of every column of a strip becomes 0. */
+static void clear_step(const tsr_gemm_kernel *gemm, float *strip, int64_t k)
+{
+    const int64_t size = 4 / gemm->k_word;
+    char *word = (char *)(strip + k / gemm->k_word * gemm->nr) + k % gemm->k_word * size;
+    for (int64_t j = 0; j < gemm->nr; j++) memset(word + 4 * j, 0, (size_t)size);
+}
+
+void attention_product_visible(const attention_product *p, const attention_span *depth,
+                               const attention_pairs *pairs, float *scratch)
 {
     const int64_t nr = p->gemm->nr;
-    float *a = scratch, *b = scratch + p->k;
-    tsr_gemm_tile t = {.a = a, .a_row = 0, .a_k = 1, .b = b, .b_row = nr, .alpha = p->alpha, .beta = p->beta};
+    tsr_gemm_tile t = tile_of(p);
+    t.b = scratch, t.b_row = nr;
     for (int64_t i = 0; i < p->m; i++) {
+        const attention_span steps = depth[i / p->gemm->mr];
+        t.k = attention_words(p->gemm, steps.end - steps.begin);
+        t.a = at(p, i, steps.begin);
         for (int64_t j = 0; j < p->n; j += nr) {
-            t.k = 0;
-            for (int64_t s = 0; s < p->k; s++) {
+            const float *b = p->b + j / nr * p->b_strip + steps.begin / p->gemm->k_word * p->b_row;
+            for (int64_t w = 0; w < t.k; w++)
+                memcpy(scratch + w * nr, b + w * p->b_row, (size_t)nr * sizeof *scratch);
+            for (int64_t s = steps.begin; s < steps.end; s++) {
                 const int64_t query = pairs->row + (pairs->transposed ? s : i);
                 const int64_t key = pairs->column + (pairs->transposed ? i : s);
-                if (!attention_sees(pairs->features, query, key)) continue;
-                a[t.k] = p->a[i * p->a_row + s * p->a_k];
-                memcpy(b + t.k * nr, p->b + j / nr * p->b_strip + s * p->b_row, (size_t)nr * sizeof *b);
-                t.k++;
+                if (!attention_sees(pairs->features, query, key)) clear_step(p->gemm, scratch, s - steps.begin);
             }
             t.c = p->c + i * p->c_row + j;
             p->gemm->run(&t, 1, attention_min(nr, p->n - j));

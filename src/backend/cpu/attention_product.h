@@ -13,10 +13,10 @@
 #include "backend/cpu/attention_plan.h"
 
 typedef struct attention_product {
-    const tsr_gemm_kernel *gemm;
-    const float *a;
-    int64_t a_row, a_k;
-    const float *b; /* strip s, [k][nr]: from b + s * b_strip in rows b_row apart */
+    const tsr_gemm_kernel *gemm; /* f32 or bf16 */
+    const void *a;
+    int64_t a_row, a_k; /* in elements; a_k is 1 but for f32 */
+    const float *b;     /* strip s, [k words][nr]: from b + s * b_strip in rows b_row apart; words of two bf16 */
     int64_t b_row, b_strip;
     float *c;
     int64_t c_row;
@@ -24,6 +24,12 @@ typedef struct attention_product {
     float alpha, beta;
     const float *ahead; /* what is wanted next: nr of it are fetched into the second cache with each row of B */
 } attention_product;
+
+/* Words along k, padded to what the micro-kernel goes by. */
+static inline int64_t attention_words(const tsr_gemm_kernel *gemm, int64_t k)
+{
+    return attention_round_up((k + gemm->k_word - 1) / gemm->k_word, gemm->k_align);
+}
 
 enum { ATTENTION_MAX_GROUPS = 32 }; /* of mr rows in a tile's rows or columns */
 
@@ -41,14 +47,16 @@ attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention
 /* Group g computes the strips that meet columns[g]; whole strips are written, so that C's rows have room. */
 void attention_product_columns(const attention_product *p, const attention_span *columns);
 
-/* Group g sums over depth[g] alone (beyond, A is 0). An empty depth leaves C as it is, unless beta is 0. */
+/*
+ * Group g sums over depth[g] alone, from a multiple of the micro-kernel's step to the next one (beyond, A is
+ * 0). An empty depth leaves C as it is, unless beta is 0.
+ */
 void attention_product_depth(const attention_product *p, const attention_span *depth);
 
 /*
- * As attention_product_depth, for a B with Inf or NaN in rows that are hidden from some rows of C: a hidden
- * pair is left out instead of multiplied by 0; all else is summed in the same order. Row r of C and step s of
- * the depth are query row + r and key column + s, or with `transposed` key column + r and query row + s.
- * scratch: k * (nr + 1) floats.
+ * As attention_product_depth, for a B with Inf or NaN in rows that are hidden from some rows of C: where a
+ * pair is hidden, and A 0, B counts as 0; the sums are the same. Row r of C and step s of the depth are
+ * query row + r and key column + s, or with `transposed` key column + r and query row + s. scratch: a strip.
  */
 typedef struct attention_pairs {
     const tsr_attention_features *features;
@@ -56,6 +64,7 @@ typedef struct attention_pairs {
     bool transposed;
 } attention_pairs;
 
-void attention_product_visible(const attention_product *p, const attention_pairs *pairs, float *scratch);
+void attention_product_visible(const attention_product *p, const attention_span *depth,
+                               const attention_pairs *pairs, float *scratch);
 
 #endif
