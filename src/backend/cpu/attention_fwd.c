@@ -5,7 +5,11 @@
  *
  * KV heads are served in rounds. First K and V of the round's heads are packed, once for all query blocks:
  *
- *     K   per nr keys a panel [D][nr]          V   rows [keys][Dv padded], unless they serve where they lie
+ *     K   per nr keys a panel [D][nr]          V   per tile and nr columns a strip [keys][nr], unless its rows
+ *                                                  serve where they lie
+ *
+ * in words of 32 bits: an f32, or two bf16 where the set multiplies them. Those sums are f32 too; P is rounded
+ * to bf16 for its product with V.
  *
  * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
  * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
@@ -32,7 +36,9 @@ typedef struct forward {
     int64_t group;                        /* query heads to a KV head */
     int64_t bm, bn;                       /* queries and keys of a tile */
     int64_t n_blocks, n_tiles;            /* of the longest sequence, padding included */
-    int64_t q_stride, s_stride, v_stride; /* floats between rows; O has V's */
+    bool bf16;                            /* the products' operands are; else f32 */
+    int64_t q_words;                      /* of a row of Q and K */
+    int64_t q_stride, s_stride, o_stride; /* words between rows */
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
     int64_t scratch_floats;               /* of a slot */
     bool v_in_place;                      /* V is read where it lies */
@@ -46,25 +52,30 @@ typedef struct forward {
 static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
 {
     *w = (forward){.cpu = cpu, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
+    w->bf16 = cpu->gemm_bf16 != NULL && a->q.dtype == TSR_BF16 && a->k.dtype == TSR_BF16;
+    if (w->bf16) w->gemm = cpu->gemm_bf16;
     if (!attention_size_fits(a)) {
         arena->used = SIZE_MAX;
         return;
     }
     const int64_t nr = w->gemm->nr, n_threads = tsr_threads_count(cpu->threads), heads = a->b * a->hkv;
     w->group = heads > 0 ? a->hq / a->hkv : 0;
-    w->bm = w->score->fwd_queries, w->bn = w->score->fwd_keys;
-    assert(w->bm <= ATTENTION_MAX_GROUPS * w->gemm->mr);
+    w->bm = attention_max(1, w->score->fwd_queries / w->gemm->mr) * w->gemm->mr;
+    w->bn = w->score->fwd_keys;
+    assert(w->bm <= ATTENTION_MAX_GROUPS * w->gemm->mr && w->bn % (w->gemm->k_word * w->gemm->k_align) == 0);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
     w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
-    w->q_stride = attention_stride(a->d, 16);
+    w->q_words = attention_words(w->gemm, a->d);
+    w->q_stride = attention_stride(w->q_words, 16);
     w->s_stride = attention_stride(w->bn, nr);
-    w->v_stride = attention_stride(a->dv, nr);
-    w->v_at = attention_round_up(a->lk, nr) * a->d;
+    w->o_stride = attention_stride(a->dv, nr);
+    w->v_at = attention_round_up(a->lk, nr) * w->q_words;
     w->gathers = attention_is_paged(a) || a->k.dtype == TSR_S8;
     const attention_rows v = {.dtype = a->v.dtype, .row = a->v.stride[2], .col = a->v.stride[3]};
-    w->v_in_place = !w->gathers && attention_in_place(w->gemm, &v, a->dv);
-    w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : a->lk * w->v_stride), 16);
-    w->scratch_floats = w->bm * (w->q_stride + w->v_stride + 2) + w->gemm->mr * w->s_stride + w->bn * (nr + 1);
+    w->v_in_place = !w->bf16 && !w->gathers && attention_in_place(w->gemm, &v, a->dv);
+    const int64_t v_words = attention_words(w->gemm, a->lk) * attention_round_up(a->dv, nr);
+    w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : v_words), 16);
+    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 2) + w->gemm->mr * w->s_stride + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
     /* As many heads as one per thread and 3 MiB take, the same number in every round. */
@@ -87,17 +98,27 @@ size_t cpu_attention_fwd_workspace(const void *state, const tsr_attention_fwd_ar
     return decoding > arena.used ? decoding : arena.used;
 }
 
-/* A tile's rows of k or v: where they lie, or gathered as f32. */
+/* A tile's rows of k or v: where they lie, or gathered as what is multiplied. */
 static attention_rows rows_of_tile(const forward *w, const attention_kv *x, attention_span keys,
                                    float *scratch)
 {
     if (!w->gathers) return attention_k_rows(x->t, x->s, x->head, keys.begin);
     const int64_t d = x->t->shape[3];
-    attention_gather_kv(w->cpu, x, keys, true, scratch, d);
-    return (attention_rows){.data = scratch, .dtype = TSR_F32, .row = d, .col = 1};
+    attention_rows rows = {.data = scratch, .dtype = w->bf16 ? TSR_BF16 : TSR_F32, .row = d, .col = 1};
+    if (w->bf16)
+        attention_gather_kv_bits(x, keys, rows.data, d);
+    else
+        attention_gather_kv(w->cpu, x, keys, true, scratch, d);
+    return rows;
 }
 
-/* One key tile of one KV head: K as panels, V as rows. */
+/* n words from the start of a tile's V on, in rows of `row` words, hold no Inf or NaN. */
+static bool v_is_finite(const forward *w, const float *v, int64_t row, int64_t n_rows, int64_t n)
+{
+    return w->bf16 ? w->score->finite_bf16(v, n_rows * n) : w->score->finite(v, row, n_rows, n);
+}
+
+/* One key tile of one KV head: K as panels, V as strips. */
 static void pack_tile(void *arg, int64_t item, int32_t slot)
 {
     const forward *w = arg;
@@ -105,24 +126,28 @@ static void pack_tile(void *arg, int64_t item, int32_t slot)
     const int64_t index = item / w->n_tiles, tile = item % w->n_tiles, nr = w->gemm->nr;
     const int64_t head = (w->first_head + index) % a->hkv;
     const attention_sequence s = attention_sequence_of(a, (w->first_head + index) / a->hkv);
-    const int64_t begin = tile * w->bn, end = attention_min(begin + w->bn, s.lk);
-    if (begin >= end || attention_decodes(&s)) return;
+    const int64_t begin = tile * w->bn, end = attention_min(begin + w->bn, s.lk), n = end - begin;
+    if (n <= 0 || attention_decodes(&s)) return;
 
     float *packed = w->packed + index * w->head_floats, *scratch = w->scratch + slot * w->scratch_floats;
     const attention_kv keys = {a, &s, &a->k, &a->k_scale, head}, values = {a, &s, &a->v, &a->v_scale, head};
     const attention_rows k = rows_of_tile(w, &keys, (attention_span){begin, end}, scratch);
-    for (int64_t j = begin; j < end; j += nr)
-        w->gemm->pack(packed + j * a->d, nr, attention_row(&k, j - begin), k.dtype, k.col, k.row, a->d,
-                      attention_min(nr, end - j));
+    for (int64_t j = 0; j < n; j += nr)
+        w->gemm->pack_b(packed + (begin + j) * w->q_words, attention_row(&k, j), k.dtype, k.col, k.row, a->d,
+                        attention_min(nr, n - j));
     const attention_rows v = rows_of_tile(w, &values, (attention_span){begin, end}, scratch);
-    attention_matrix m = {v.data, v.row};
-    if (!w->v_in_place) {
-        float *rows = packed + w->v_at + begin * w->v_stride;
-        w->gemm->pack(rows, w->v_stride, v.data, v.dtype, v.row, v.col, end - begin, a->dv);
-        m = (attention_matrix){rows, w->v_stride};
-    }
     const bool hidden_keys = a->mask.data != NULL || a->window_left >= 0 || a->window_right >= 0;
-    w->v_finite[item] = hidden_keys && w->score->finite(m.data, m.stride, end - begin, a->dv);
+    if (w->v_in_place) {
+        w->v_finite[item] = hidden_keys && v_is_finite(w, v.data, v.row, n, a->dv);
+        return;
+    }
+    const int64_t words = attention_words(w->gemm, n), nbytes = (int64_t)tsr_dtype_nbytes(v.dtype);
+    float *strips = packed + w->v_at + begin / w->gemm->k_word * attention_round_up(a->dv, nr);
+    for (int64_t j = 0; j < a->dv; j += nr)
+        w->gemm->pack_b(strips + j * words, (const char *)v.data + j * v.col * nbytes, v.dtype, v.row, v.col,
+                        n, attention_min(nr, a->dv - j));
+    w->v_finite[item] = hidden_keys &&
+                        v_is_finite(w, strips, nr, words * (attention_round_up(a->dv, nr) / nr), nr);
 }
 
 /* A query block, with its scratch. */
@@ -130,8 +155,10 @@ typedef struct block {
     const forward *w;
     tsr_attention_features features;
     attention_span queries;
-    attention_matrix q, v;
-    const float *k; /* packed */
+    const void *q;
+    int64_t q_row;     /* elements */
+    const float *k;    /* packed */
+    attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
 } block;
@@ -141,18 +168,19 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
 {
     const forward *w = b->w;
     const int64_t nr = w->gemm->nr, rows = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i);
-    const float *k = b->k + keys.begin * w->a->d, *v = b->v.data + keys.begin * b->v.stride;
+    const int64_t k_word = w->gemm->k_word, n = keys.end - keys.begin;
+    const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
     const attention_product scores = {.gemm = w->gemm,
-                                      .a = b->q.data + i * b->q.stride,
-                                      .a_row = b->q.stride,
+                                      .a = (const char *)b->q + i * b->q_row * (4 / k_word),
+                                      .a_row = b->q_row,
                                       .a_k = 1,
                                       .b = k,
                                       .b_row = nr,
-                                      .b_strip = nr * w->a->d,
+                                      .b_strip = nr * w->q_words,
                                       .c = b->s,
                                       .c_row = w->s_stride,
                                       .m = rows,
-                                      .n = keys.end - keys.begin,
+                                      .n = n,
                                       .k = w->a->d,
                                       .alpha = 1,
                                       .beta = 0,
@@ -167,25 +195,26 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
                                   .end = seen.end,
                                   .s = b->s,
                                   .s_stride = w->s_stride,
-                                  .alpha = b->features.alpha};
-    float *o = b->o + i * w->v_stride;
-    w->score->forward(&t, b->m + i, b->l + i, o, w->v_stride, w->a->dv);
+                                  .alpha = b->features.alpha,
+                                  .to_bf16 = w->bf16};
+    float *o = b->o + i * w->o_stride;
+    w->score->forward(&t, b->m + i, b->l + i, o, w->o_stride, w->a->dv);
 
     const attention_product out = {.gemm = w->gemm,
                                    .a = b->s,
-                                   .a_row = w->s_stride,
+                                   .a_row = w->s_stride * k_word,
                                    .a_k = 1,
                                    .b = v,
-                                   .b_row = b->v.stride,
-                                   .b_strip = nr,
+                                   .b_row = w->v_in_place ? b->v.stride : nr,
+                                   .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
                                    .c = o,
-                                   .c_row = w->v_stride,
+                                   .c_row = w->o_stride,
                                    .m = rows,
                                    .n = w->a->dv,
-                                   .k = keys.end - keys.begin,
+                                   .k = n,
                                    .alpha = 1,
                                    .beta = 1,
-                                   .ahead = i == 0 ? k + (keys.end - keys.begin) * w->a->d : NULL};
+                                   .ahead = i == 0 ? k + n * w->q_words : NULL};
     if (all) {
         attention_product_depth(&out, &seen);
     } else {
@@ -220,7 +249,7 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
         if (empty)
             attention_clear_rows(&out, 1, w->a->dv);
         else
-            w->score->store(out.data, out.dtype, out.col, b->o + i * w->v_stride, w->a->dv, 1 / b->l[i]);
+            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv, 1 / b->l[i]);
         if (lse.data != NULL)
             ((float *)lse.data)[i * lse.row] = empty ? -INFINITY : b->m[i] * 0.693147181f + logf(b->l[i]);
     }
@@ -232,14 +261,20 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
     const tsr_tensor *sinks = &w->a->sinks;
     const int64_t n = b->queries.end - b->queries.begin;
     const attention_rows rows = attention_q_rows(&w->a->q, s, head, b->queries.begin);
-    b->q = attention_f32_rows(w->gemm, &rows, n, w->a->d, q, w->q_stride);
+    if (w->bf16) {
+        w->gemm->pack_a(q, w->q_stride, rows.data, rows.row, rows.col, n, w->a->d, 0, NULL, 0);
+        b->q = q, b->q_row = 2 * w->q_stride;
+    } else {
+        const attention_matrix m = attention_f32_rows(w->gemm, &rows, n, w->a->d, q, w->q_stride);
+        b->q = m.data, b->q_row = m.stride;
+    }
     b->k = packed;
-    b->v = (attention_matrix){packed + w->v_at, w->v_stride};
+    b->v = (attention_matrix){packed + w->v_at, attention_round_up(w->a->dv, w->gemm->nr)};
     if (w->v_in_place) {
         const attention_rows v = attention_k_rows(&w->a->v, s, head / w->group, 0);
         b->v = (attention_matrix){v.data, v.row};
     }
-    memset(b->o, 0, (size_t)(n * w->v_stride) * sizeof *b->o);
+    memset(b->o, 0, (size_t)(n * w->o_stride) * sizeof *b->o);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
                                            : -INFINITY;
@@ -268,14 +303,17 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
                .v_finite = w->v_finite + index * w->n_tiles,
                .s = q + w->bm * w->q_stride};
     b.o = b.s + w->gemm->mr * w->s_stride;
-    b.m = b.o + w->bm * w->v_stride;
+    b.m = b.o + w->bm * w->o_stride;
     b.l = b.m + w->bm;
     b.gather = b.l + w->bm;
 
     if (b.queries.begin < b.queries.end) {
+        char tiles[64];
+        if (w->gemm->enter != NULL) w->gemm->enter(tiles);
         start(&b, &s, head, q, w->packed + index * w->head_floats);
         const attention_span keys = attention_keys_seen(&b.features, b.queries);
         for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) attend_to_tile(&b, t);
+        if (w->gemm->leave != NULL) w->gemm->leave(tiles);
     }
     finish(&b, &s, head, first, n_rows);
 }

@@ -137,6 +137,15 @@ void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_sp
     }
 }
 
+void attention_gather_kv_bits(const attention_kv *x, attention_span keys, uint16_t *to, int64_t stride)
+{
+    const int64_t d = x->t->shape[3], col = x->t->stride[3];
+    for (int64_t j = keys.begin; j < keys.end; j++, to += stride) {
+        const uint16_t *row = attention_kv_row(x, j);
+        for (int64_t i = 0; i < d; i++) to[i] = row[i * col];
+    }
+}
+
 void attention_clear_rows(const attention_rows *r, int64_t n, int64_t d)
 {
     if (r->data == NULL) return;

@@ -66,6 +66,9 @@ float attention_kv_scale(const attention_kv *x, int64_t key);
 void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
                          float *to, int64_t stride);
 
+/* The same as their bits, 16 of them an element. */
+void attention_gather_kv_bits(const attention_kv *x, attention_span keys, uint16_t *to, int64_t stride);
+
 /* Writes 0 to n rows of d elements. */
 void attention_clear_rows(const attention_rows *r, int64_t n, int64_t d);
 

@@ -117,6 +117,11 @@ static void fill_zero(float *x, int64_t from, int64_t to)
     if (from < to) memset(x + from, 0, (size_t)(to - from) * sizeof *x);
 }
 
+static void fill_zero_bf16(uint16_t *x, int64_t from, int64_t to)
+{
+    if (from < to) memset(x + from, 0, (size_t)(to - from) * sizeof *x);
+}
+
 /* Elements that do not lie side by side. */
 static void store_apart(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor)
 {
@@ -197,9 +202,10 @@ TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns
 
 /* Second pass: P, and what it adds to l. */
 TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path,
-                                      float m)
+                                      const bool to_bf16, float m)
 {
     float *s = t->s + r * t->s_stride;
+    uint16_t *p_bf16 = (uint16_t *)(void *)s; /* never ahead of what is read */
     const int64_t first = seen.lo & -VL;
     /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within. */
     const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
@@ -211,18 +217,25 @@ TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, co
         vf32 p = vf32_exp2_below_127(vf32_load(s + c) * alpha - base);
         sum += p;
         if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, words);
-        vf32_store(s + c, p);
+        if (to_bf16)
+            bf16_from_vf32_flushed(p_bf16 + c, p);
+        else
+            vf32_store(s + c, p);
     }
-    if (path != WHOLE) {
+    const int64_t last = (seen.hi + VL - 1) & -VL;
+    if (to_bf16) {
+        fill_zero_bf16(p_bf16, t->begin, first);
+        fill_zero_bf16(p_bf16, last, (t->end + 31) & -32);
+    } else if (path != WHOLE) {
         fill_zero(s, t->begin, first);
-        fill_zero(s, (seen.hi + VL - 1) & -VL, t->end);
+        fill_zero(s, last, t->end);
     }
     return vf32_sum(sum);
 }
 
 /* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
-TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path, float *m, float *l, float *o,
-                             int64_t o_stride, int64_t dv)
+TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path path, const bool to_bf16, float *m,
+                                float *l, float *o, int64_t o_stride, int64_t dv)
 {
     enum { AT_ONCE = 16 };
     columns seen[AT_ONCE];
@@ -237,8 +250,17 @@ TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path,
             if (top[i] > m[r + i] + lag)
                 raise_maximum(top[i], m + r + i, l + r + i, o + (r + i) * o_stride, dv);
         for (int64_t i = 0; i < n; i++)
-            l[r + i] += forward_exponentials(t, r + i, seen[i], path, m[r + i]);
+            l[r + i] += forward_exponentials(t, r + i, seen[i], path, to_bf16, m[r + i]);
     }
+}
+
+TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path, float *m, float *l, float *o,
+                             int64_t o_stride, int64_t dv)
+{
+    if (t->to_bf16)
+        forward_rows_as(t, path, true, m, l, o, o_stride, dv);
+    else
+        forward_rows_as(t, path, false, m, l, o, o_stride, dv);
 }
 
 static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
@@ -329,6 +351,21 @@ static bool finite(const float *x, int64_t stride, int64_t n_rows, int64_t n)
     return vf32_sum(sum) == 0;
 }
 
+static bool finite_bf16(const void *x, int64_t n)
+{
+    vf32 sum = vf32_splat(0);
+    int64_t j = 0;
+    for (; j + VL <= n; j += VL) {
+        const vu32 pairs = (vu32)vf32_load((const float *)x + j);
+        sum += (vf32)(pairs << 16) * 0.0f + (vf32)(pairs & 0xffff0000u) * 0.0f;
+    }
+    if (j < n) {
+        const vu32 pairs = (vu32)vf32_load_n((const float *)x + j, n - j);
+        sum += (vf32)(pairs << 16) * 0.0f + (vf32)(pairs & 0xffff0000u) * 0.0f;
+    }
+    return vf32_sum(sum) == 0;
+}
+
 const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .name = "attention_score_f32_" TSR_SET_NAME,
     .isa = TSR_ISA_HERE,
@@ -342,4 +379,5 @@ const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .store = store,
     .dot = dot,
     .finite = finite,
+    .finite_bf16 = finite_bf16,
 };

@@ -48,7 +48,8 @@ typedef struct tsr_attention_rows {
     int64_t begin, end;
     float *s; /* first row, column 0 */
     int64_t s_stride;
-    float alpha; /* forward: what s is yet to be multiplied by */
+    float alpha;  /* forward: what s is yet to be multiplied by */
+    bool to_bf16; /* forward: P becomes rows of bf16, each where its row of s begins, zeros up to a multiple of 32 */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
@@ -79,6 +80,7 @@ typedef struct tsr_attention_score_f32_kernel {
     float (*dot)(const float *a, const float *b, int64_t n);
     /* True if no element of x [n_rows, n] is Inf or NaN. */
     bool (*finite)(const float *x, int64_t stride, int64_t n_rows, int64_t n);
+    bool (*finite_bf16)(const void *x, int64_t n); /* n pairs */
 } tsr_attention_score_f32_kernel;
 
 /* Best first; ends with NULL. */
