@@ -14,6 +14,8 @@
  * add, and that they flush subnormals, is said in vec_bf16.h; alpha and beta neither fuse nor flush.
  */
 #include "backend/cpu/kernel/gemm.h"
+
+#include "backend/cpu/kernel/gemm_result.h"
 #include "backend/cpu/kernel/pack_bf16.h"
 
 enum { MR = 14, NV = 2, NR = NV * TSR_LANES, K_ALIGN = 1 };
@@ -40,6 +42,7 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
     }
 
     const float alpha = t->alpha, beta = t->beta;
+    if (store_plain_sums(acc, rows, t->c, t->c_row, alpha, beta, n)) return;
     float *c = t->c;
     UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
     {

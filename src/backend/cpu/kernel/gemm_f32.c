@@ -113,25 +113,10 @@ TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int
     }
 }
 
-/* C = acc + C or, where beta is 0, C = acc: what the general form gives for these factors, all columns. */
-TSR_INLINE void store_sums(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, const bool adds)
-{
-    float *c = t->c;
-    UNROLL for (int i = 0; i < rows; i++, c += t->c_row) UNROLL for (int j = 0; j < NV; j++)
-        vf32_store(c + j * VL, adds ? acc[i][j] + vf32_load(c + j * VL) : acc[i][j]);
-}
-
 /* C = alpha acc + beta C, for the first n of NR columns. */
 TSR_INLINE void store_rows(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, int64_t n)
 {
-    if (n == NR && t->alpha == 1 && t->beta == 0) {
-        store_sums(acc, t, rows, false);
-        return;
-    }
-    if (n == NR && t->alpha == 1 && t->beta == 1) {
-        store_sums(acc, t, rows, true);
-        return;
-    }
+    if (store_plain_sums(acc, rows, t->c, t->c_row, t->alpha, t->beta, n)) return;
     float *c = t->c;
     UNROLL for (int i = 0; i < rows; i++, c += t->c_row) UNROLL for (int j = 0; j < NV; j++)
         store_result(c + j * VL, acc[i][j], t->alpha, t->beta, n - j * VL);
