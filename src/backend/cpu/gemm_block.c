@@ -42,7 +42,10 @@ bool gemm_a_in_place(const gemm_product *p)
     const gemm_operand *a = &p->a;
     const int64_t row_nbytes = a->row * nbytes_of(a->dtype);
     if (multiplies_integers(p) || a->col != 1) return false;
-    if (p->m > 4 && row_nbytes % 1024 == 0) return false; /* rows fall into the same sets */
+    /* Rows that fall into the same sets of the first cache are copied; at one block of columns, which reads them
+     * once, only where a tile has more of them than ways. */
+    const int64_t apart = p->n <= GEMM_BLOCK_COLUMNS ? 4096 : 1024;
+    if (p->m > 4 && row_nbytes % apart == 0) return false;
     if (p->type == GEMM_BF16) return p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
     return a->dtype == TSR_F32;
 }
