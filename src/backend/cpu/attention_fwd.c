@@ -5,11 +5,11 @@
  *
  * KV heads are served in rounds. First K and V of the round's heads are packed, once for all query blocks:
  *
- *     K   per nr keys a panel [D][nr]          V   per tile and nr columns a strip [keys][nr], unless its rows
- *                                                  serve where they lie
+ *     K   per nr keys a panel [D][nr]          V   per tile and nr columns a strip [keys][nr], unless its
+ * rows serve where they lie
  *
- * in words of 32 bits: an f32, or two bf16 where the set multiplies them. Those sums are f32 too; P is rounded
- * to bf16 for its product with V.
+ * in words of 32 bits: an f32, or two bf16 where the set multiplies them. Those sums are f32 too; P is
+ * rounded to bf16 for its product with V.
  *
  * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
  * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
@@ -156,8 +156,8 @@ typedef struct block {
     tsr_attention_features features;
     attention_span queries;
     const void *q;
-    int64_t q_row;     /* elements */
-    const float *k;    /* packed */
+    int64_t q_row;      /* elements */
+    const float *k;     /* packed */
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;

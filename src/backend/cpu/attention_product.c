@@ -102,7 +102,8 @@ void attention_product_visible(const attention_product *p, const attention_span 
             for (int64_t s = steps.begin; s < steps.end; s++) {
                 const int64_t query = pairs->row + (pairs->transposed ? s : i);
                 const int64_t key = pairs->column + (pairs->transposed ? i : s);
-                if (!attention_sees(pairs->features, query, key)) clear_step(p->gemm, scratch, s - steps.begin);
+                if (!attention_sees(pairs->features, query, key))
+                    clear_step(p->gemm, scratch, s - steps.begin);
             }
             t.c = p->c + i * p->c_row + j;
             p->gemm->run(&t, 1, attention_min(nr, p->n - j));

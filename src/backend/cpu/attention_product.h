@@ -16,13 +16,14 @@ typedef struct attention_product {
     const tsr_gemm_kernel *gemm; /* f32 or bf16 */
     const void *a;
     int64_t a_row, a_k; /* in elements; a_k is 1 but for f32 */
-    const float *b;     /* strip s, [k words][nr]: from b + s * b_strip in rows b_row apart; words of two bf16 */
+    const float *b; /* strip s, [k words][nr]: from b + s * b_strip in rows b_row apart; words of two bf16 */
     int64_t b_row, b_strip;
     float *c;
     int64_t c_row;
     int64_t m, n, k;
     float alpha, beta;
-    const float *ahead; /* what is wanted next: nr of it are fetched into the second cache with each row of B */
+    const float
+        *ahead; /* what is wanted next: nr of it are fetched into the second cache with each row of B */
 } attention_product;
 
 /* Words along k, padded to what the micro-kernel goes by. */

@@ -4,7 +4,8 @@
 #include "backend/cpu/kernel/attention_score_f32.h"
 
 extern const tsr_attention_score_f32_kernel tsr_attention_score_f32_portable, tsr_attention_score_f32_avx2,
-    tsr_attention_score_f32_avx512, tsr_attention_score_f32_avx512bf16, tsr_attention_score_f32_plain8, tsr_attention_score_f32_plain16;
+    tsr_attention_score_f32_avx512, tsr_attention_score_f32_avx512bf16, tsr_attention_score_f32_plain8,
+    tsr_attention_score_f32_plain16;
 
 const tsr_attention_score_f32_kernel *const tsr_attention_score_f32_kernels[] = {
 #if defined(TSR_WITH_AVX512BF16)

@@ -42,8 +42,8 @@ bool gemm_a_in_place(const gemm_product *p)
     const gemm_operand *a = &p->a;
     const int64_t row_nbytes = a->row * nbytes_of(a->dtype);
     if (multiplies_integers(p) || a->col != 1) return false;
-    /* Rows that fall into the same sets of the first cache are copied; at one block of columns, which reads them
-     * once, only where a tile has more of them than ways. */
+    /* Rows that fall into the same sets of the first cache are copied; at one block of columns, which reads
+     * them once, only where a tile has more of them than ways. */
     const int64_t apart = p->n <= GEMM_BLOCK_COLUMNS ? 4096 : 1024;
     if (p->m > 4 && row_nbytes % apart == 0) return false;
     if (p->type == GEMM_BF16) return p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
@@ -100,7 +100,7 @@ static void quantise_rows(const gemm_product *p, int64_t i, int64_t m)
     for (; m > 0; i++, m--) {
         const char *row = a->data + i * a->row * nbytes_of(a->dtype);
         int8_t *q = p->a_quantised + i * p->k;
-        p->a_scales[i] = a->col == 1 ? p->row_kernel->quantise(p->k, row, a->dtype, q)
+        p->a_scales[i] = a->col == 1 ? p->row_kernel->quantise(p->k, row, a->dtype, 127, q)
                                      : tsr_quantise_row(row, a->dtype, a->col, p->k, q);
     }
 }

@@ -104,6 +104,27 @@ static const tsr_weight_source *source_of(const pack_job *job, int64_t panel, in
     return is_gate ? &job->args->gate : &job->args->w;
 }
 
+/* tsr_weight_quantise_row, by vectors where the row's values are floats side by side. */
+static void quantise_row(const pack_job *job, const tsr_weight_source *source, int64_t row, int8_t *q,
+                         float *scales, int8_t *zeros)
+{
+    const tsr_weight_layout *l = &job->args->layout;
+    const tsr_tensor *values = &source->values;
+    if (values->dtype == TSR_S8 || values->stride[1] != 1) {
+        tsr_weight_quantise_row(l, source, row, q, scales, zeros);
+        return;
+    }
+    const int64_t n_groups = tsr_weight_n_groups(l), length = n_groups > 0 ? l->k / n_groups : 0;
+    for (int64_t g = 0; g < n_groups; g++, q += length) {
+        const void *x = tsr_tensor_at(values, row * values->stride[0] + g * length);
+        if (l->format == TSR_WEIGHT_INT4_ZERO)
+            scales[g] = job->cpu->row_f32->quantise_from_zero(length, x, values->dtype, q, &zeros[g]);
+        else
+            scales[g] = job->cpu->row_f32->quantise(length, x, values->dtype,
+                                                    l->format == TSR_WEIGHT_INT8 ? 127 : 7, q);
+    }
+}
+
 static void pack_quantised(const pack_job *job, int64_t panel, char *rows)
 {
     const tsr_weight_layout *l = &job->args->layout;
@@ -116,8 +137,8 @@ static void pack_quantised(const pack_job *job, int64_t panel, char *rows)
         int64_t row;
         const tsr_weight_source *source = source_of(job, panel, c, &row);
         if (source == NULL) continue;
-        tsr_weight_quantise_row(l, source, row, q + c * q_row, scales + c * groups,
-                                w->p.has_zeros ? zeros + c * groups : NULL);
+        quantise_row(job, source, row, q + c * q_row, scales + c * groups,
+                     w->p.has_zeros ? zeros + c * groups : NULL);
         if (l->format == TSR_WEIGHT_INT8)
             (source == &job->args->gate ? w->gate_scales : w->scales)[row] = scales[c];
     }

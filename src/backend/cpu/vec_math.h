@@ -45,7 +45,8 @@ TSR_INLINE vf32 vf32_exp2(vf32 x)
 #endif
 }
 
-/* The same in fewer instructions for x <= 127, which is not checked; a result below 2^-126 is within 2^-126. */
+/* The same in fewer instructions for x <= 127, which is not checked; a result below 2^-126 is within 2^-126.
+ */
 TSR_INLINE vf32 vf32_exp2_below_127(vf32 x)
 {
     const vf32 t = vf32_max(vf32_splat(VF32_EXP2_LOWEST), x);

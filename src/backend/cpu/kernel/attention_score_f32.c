@@ -201,13 +201,14 @@ TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns
 }
 
 /* Second pass: P, and what it adds to l. */
-TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path,
-                                      const bool to_bf16, float m)
+TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen,
+                                      const score_path path, const bool to_bf16, float m)
 {
     float *s = t->s + r * t->s_stride;
     uint16_t *p_bf16 = (uint16_t *)(void *)s; /* never ahead of what is read */
     const int64_t first = seen.lo & -VL;
-    /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within. */
+    /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within.
+     */
     const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
     const float alpha = path == FEATURED ? 1 : t->alpha;
     vf32 sum = vf32_splat(0);
@@ -234,8 +235,8 @@ TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, co
 }
 
 /* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
-TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path path, const bool to_bf16, float *m,
-                                float *l, float *o, int64_t o_stride, int64_t dv)
+TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path path, const bool to_bf16,
+                                float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
     enum { AT_ONCE = 16 };
     columns seen[AT_ONCE];

@@ -14,11 +14,11 @@ TSR_INLINE void store_result(float *c, vf32 sum, float alpha, float beta, int64_
 }
 
 /*
- * Whole rows of two vectors where alpha is 1 and beta 0 or 1, in fewer instructions: C = sum, or C += sum. What
- * the general form gives; false where it is needed.
+ * Whole rows of two vectors where alpha is 1 and beta 0 or 1, in fewer instructions: C = sum, or C += sum.
+ * What the general form gives; false where it is needed.
  */
-TSR_INLINE bool store_plain_sums(vf32 sums[][2], const int rows, float *c, int64_t c_row, float alpha, float beta,
-                                 int64_t n)
+TSR_INLINE bool store_plain_sums(vf32 sums[][2], const int rows, float *c, int64_t c_row, float alpha,
+                                 float beta, int64_t n)
 {
     if (n != 2 * VL || alpha != 1 || (beta != 0 && beta != 1)) return false;
     if (beta == 0) {

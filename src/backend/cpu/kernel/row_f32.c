@@ -244,29 +244,65 @@ TSR_INLINE float largest_as(int64_t n, const void *x, tsr_dtype dtype)
     return vf32_max_lane(most) + vf32_sum(not_finite);
 }
 
-TSR_INLINE float quantise_as(int64_t n, const void *x, tsr_dtype dtype, int8_t *q)
+/* The first n of VL integers, each within 8 bits, from the sums that left them in their low bits. */
+TSR_INLINE void store_integers(int8_t *q, vf32 shifted, int64_t n)
 {
-    const float largest = largest_as(n, x, dtype), factor = 127 / largest;
+    int8_t t[VL];
+    s8_from_vi32(t, (vi32)shifted - (vi32)vf32_splat(VF32_ROUND));
+    memcpy(q, t, (size_t)(n < VL ? n : VL));
+}
+
+TSR_INLINE float quantise_as(int64_t n, const void *x, tsr_dtype dtype, float levels, int8_t *q)
+{
+    const float largest = largest_as(n, x, dtype), factor = levels / largest;
     if (!(factor <= FLT_MAX)) {
         if (n > 0) memset(q, 0, (size_t)n);
         return largest != largest ? largest : 0;
     }
-    for (int64_t i = 0; i < n; i += VL) {
-        const vf32 scaled = vf32_rounded(load_up_to(x, dtype, i, n - i) * factor) + VF32_ROUND;
-        const vi32 whole = (vi32)scaled - (vi32)vf32_splat(VF32_ROUND);
-        int8_t t[VL];
-        s8_from_vi32(t, whole);
-        memcpy(q + i, t, (size_t)(n - i < VL ? n - i : VL));
-    }
-    return largest / 127;
+    for (int64_t i = 0; i < n; i += VL)
+        store_integers(q + i, vf32_rounded(load_up_to(x, dtype, i, n - i) * factor) + VF32_ROUND, n - i);
+    return largest / levels;
 }
 
-static float quantise(int64_t n, const void *x, tsr_dtype dtype, int8_t *q)
+static float quantise(int64_t n, const void *x, tsr_dtype dtype, float levels, int8_t *q)
 {
     switch (dtype) {
-    case TSR_F32: return quantise_as(n, x, TSR_F32, q);
-    case TSR_BF16: return quantise_as(n, x, TSR_BF16, q);
-    default: return quantise_as(n, x, TSR_F16, q);
+    case TSR_F32: return quantise_as(n, x, TSR_F32, levels, q);
+    case TSR_BF16: return quantise_as(n, x, TSR_BF16, levels, q);
+    default: return quantise_as(n, x, TSR_F16, levels, q);
+    }
+}
+
+TSR_INLINE float quantise_from_zero_as(int64_t n, const void *x, tsr_dtype dtype, int8_t *q, int8_t *zero)
+{
+    vf32 lowest = vf32_splat(0), highest = vf32_splat(0);
+    for (int64_t i = 0; i < n; i += VL) {
+        const vf32 v = load_up_to(x, dtype, i, n - i);
+        lowest = vf32_max(lowest, -v), highest = vf32_max(highest, v);
+    }
+    const float minus_low = vf32_max_lane(lowest), high = vf32_max_lane(highest);
+    const float scale = (float)(((double)high + minus_low) / 15);
+    *zero = 0;
+    if (scale == 0) {
+        if (n > 0) memset(q, 0, (size_t)n);
+        return 0;
+    }
+    const float nearest = __builtin_rintf(minus_low / scale);
+    *zero = (int8_t)(nearest < 15 ? nearest : 15);
+    for (int64_t i = 0; i < n; i += VL) {
+        const vf32 steps = load_up_to(x, dtype, i, n - i) / vf32_splat(scale);
+        const vf32 whole = (steps + VF32_ROUND) - VF32_ROUND + (float)*zero;
+        store_integers(q + i, vf32_max(vf32_splat(0), vf32_min(vf32_splat(15), whole)) + VF32_ROUND, n - i);
+    }
+    return scale;
+}
+
+static float quantise_from_zero(int64_t n, const void *x, tsr_dtype dtype, int8_t *q, int8_t *zero)
+{
+    switch (dtype) {
+    case TSR_F32: return quantise_from_zero_as(n, x, TSR_F32, q, zero);
+    case TSR_BF16: return quantise_from_zero_as(n, x, TSR_BF16, q, zero);
+    default: return quantise_from_zero_as(n, x, TSR_F16, q, zero);
     }
 }
 
@@ -288,4 +324,5 @@ const tsr_row_f32_kernel TSR_NAME(tsr_row_f32) = {
     .rope = rope,
     .rope_interleaved = rope_interleaved,
     .quantise = quantise,
+    .quantise_from_zero = quantise_from_zero,
 };

@@ -55,8 +55,12 @@ typedef struct tsr_row_f32_kernel {
     void (*rope_interleaved)(int64_t n, const float *x, const float *cos, const float *sin, int inverse,
                              float *y);
 
-    /* A row of x (f32, bf16 or f16) as integers: tsr_quantise_row of weight_values.h, bit for bit. */
-    float (*quantise)(int64_t n, const void *x, tsr_dtype dtype, int8_t *q);
+    /*
+     * x (f32, bf16 or f16) as integers, bit for bit as weight_values.h has them; returns the scale. -levels
+     * .. levels (rows of activations and of int8: 127), or 0 .. 15 with a zero point, for finite x.
+     */
+    float (*quantise)(int64_t n, const void *x, tsr_dtype dtype, float levels, int8_t *q);
+    float (*quantise_from_zero)(int64_t n, const void *x, tsr_dtype dtype, int8_t *q, int8_t *zero);
 } tsr_row_f32_kernel;
 
 /* Best first; ends with NULL. */
