@@ -102,25 +102,41 @@ typedef struct range {
     int64_t kv_head, lq, n_rows;
     attention_span keys; /* of all chunks, as far as some query's window reaches */
     attention_kv k, v;
-    bool gathers; /* elements of a row do not lie side by side */
+    bool gathers;                    /* elements of a row do not lie side by side */
+    tsr_attention_features features; /* of the group's first head */
+    bool alike;                      /* all heads have those, and all queries but for the window */
     float *q, *p, *hidden, *gather;
     part part;
 } range;
 
-/* Pointers to the rows of a tile's keys, in runs that lie at a constant distance. */
+/* Pointers to the rows of a tile's keys; the last is repeated. */
 static void find_rows(const attention_kv *x, attention_span keys, tile_rows *to)
 {
-    const int64_t page = attention_is_paged(x->a) ? x->t->shape[2] : INT64_MAX;
     const int64_t step = x->t->stride[2] * (int64_t)tsr_dtype_nbytes(x->t->dtype);
     const void **row = to->row;
     to->keys = keys;
     for (int64_t j = keys.begin; j < keys.end;) {
-        const int64_t n = attention_min(keys.end - j, page - j % page);
+        const int64_t n = attention_kv_run(x, j, keys.end);
         const char *first = attention_kv_row(x, j);
         for (int64_t i = 0; i < n; i++) *row++ = first + i * step;
         j += n;
     }
-    for (int64_t n = keys.end - keys.begin; n % 16 != 0; n++, row++) row[0] = row[-1];
+    if (row == to->row) return;
+    for (const void *last = row[-1]; row < to->row + TSR_DECODE_TILE;) *row++ = last;
+}
+
+/* Asks for the scales of a tile's keys: a tile has few lines of them, but each would be waited for. */
+static void fetch_scales(const attention_kv *x, attention_span keys)
+{
+    if (x->scale->data == NULL) return;
+    const int64_t stride = x->scale->stride[2],
+                  step = stride >= 16 ? stride : stride * (16 / attention_max(stride, 1));
+    for (int64_t j = keys.begin; j < keys.end;) {
+        const int64_t n = attention_kv_run(x, j, keys.end);
+        const float *first = attention_kv_scale(x, j), *end = first + n * stride;
+        for (const float *scale = first; scale < end; scale += step) __builtin_prefetch(scale, 0, 2);
+        j += n;
+    }
 }
 
 static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, tile_rows *now,
@@ -128,16 +144,15 @@ static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, 
 {
     const int64_t n = now->keys.end - now->keys.begin, d = x->t->shape[3];
     tsr_attention_decode_rows rows = {.row = now->row,
-                                      .next = next->row,
+                                      .next = next->keys.begin < next->keys.end ? next->row : NULL,
                                       .n = n,
-                                      .n_next = next->keys.end - next->keys.begin,
                                       .d = d,
                                       .dtype = x->t->dtype};
     if (!r->gathers) return rows;
     attention_gather_kv(r->w->cpu, x, now->keys, false, r->gather, d);
     for (int64_t j = 0; j < attention_round_up(n, 16); j++)
         now->row[j] = r->gather + attention_min(j, n - 1) * d;
-    rows.n_next = 0;
+    rows.next = NULL;
     rows.dtype = TSR_F32;
     return rows;
 }
@@ -147,10 +162,16 @@ static tsr_attention_features features_of(const range *r, int64_t g)
     return attention_features_of(r->w->a, &r->s, r->kv_head * r->w->group + g);
 }
 
-/* scale, and what each key of a tile is worth on top where it is int8 */
+/* scale times what each int8 key of a tile is worth */
 static void factors_of(const attention_kv *x, attention_span keys, float scale, float *factor)
 {
-    for (int64_t j = keys.begin; j < keys.end; j++) *factor++ = scale * attention_kv_scale(x, j);
+    const int64_t step = x->scale->stride[2];
+    for (int64_t j = keys.begin; j < keys.end;) {
+        const int64_t n = attention_kv_run(x, j, keys.end);
+        const float *of_key = attention_kv_scale(x, j);
+        for (int64_t i = 0; i < n; i++) *factor++ = scale * of_key[i * step];
+        j += n;
+    }
 }
 
 /*
@@ -165,7 +186,7 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
             const int64_t row = g * r->lq + i;
             const void *seen[TSR_DECODE_TILE];
             tsr_attention_decode_rows visible = *v;
-            visible.row = seen, visible.n = 0, visible.n_next = 0;
+            visible.row = seen, visible.n = 0, visible.next = NULL;
             for (int64_t j = 0; j < v->n; j++) {
                 if (!attention_sees(&f, i, keys.begin + j)) continue;
                 seen[visible.n] = v->row[j];
@@ -176,35 +197,59 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
     }
 }
 
+/* S -> P of n_rows rows, the first of them `row` of the part. */
+static void soften(const range *r, const tsr_attention_features *f, attention_span keys, int64_t row,
+                   int64_t n_rows)
+{
+    const decode *w = r->w;
+    const tsr_attention_rows t = {.features = f,
+                                  .n_rows = n_rows,
+                                  .key = keys.begin,
+                                  .end = keys.end - keys.begin,
+                                  .s = r->p + row * TSR_DECODE_TILE,
+                                  .s_stride = TSR_DECODE_TILE,
+                                  .alpha = w->a->k_scale.data != NULL ? 1 : f->alpha};
+    w->cpu->attention_score_f32->forward(&t, r->part.m + row, r->part.l + row, r->part.o + row * w->o_stride,
+                                         w->o_stride, w->a->dv);
+}
+
+/* S -> P of all rows; do they see all of the tile? */
+static bool soften_all(const range *r, attention_span keys)
+{
+    const attention_span queries = {0, r->lq};
+    if (r->alike && attention_sees_all(&r->features, queries, keys)) {
+        tsr_attention_features f =
+            r->features; /* of no window: rows of several heads are no queries in line */
+        f.left = f.right = (int64_t)1 << 62;
+        soften(r, &f, keys, 0, r->n_rows);
+        return true;
+    }
+    bool all_seen = true;
+    for (int64_t g = 0; g < r->w->group; g++) {
+        const tsr_attention_features f = features_of(r, g);
+        soften(r, &f, keys, g * r->lq, r->lq);
+        all_seen = all_seen && attention_sees_all(&f, queries, keys);
+    }
+    return all_seen;
+}
+
 /* One tile: S, softmax, O. */
 static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const tile_rows *next_k,
                            const tile_rows *next_v)
 {
     const decode *w = r->w;
     const tsr_attention_decode_f32_kernel *kernel = w->kernel;
-    const attention_span keys = k->keys, queries = {0, r->lq};
+    const attention_span keys = k->keys;
     const int64_t n = keys.end - keys.begin;
     float factor[TSR_DECODE_TILE];
-    bool all_seen = true;
 
     const tsr_attention_decode_rows k_rows = rows_of(r, &r->k, k, next_k);
     kernel->scores(&k_rows, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
-    for (int64_t g = 0; g < w->group; g++) {
-        const tsr_attention_features f = features_of(r, g);
-        const int64_t row = g * r->lq;
-        const tsr_attention_rows t = {.features = &f,
-                                      .n_rows = r->lq,
-                                      .key = keys.begin,
-                                      .end = n,
-                                      .s = r->p + row * TSR_DECODE_TILE,
-                                      .s_stride = TSR_DECODE_TILE,
-                                      .alpha = 1};
-        if (g == 0) factors_of(&r->k, keys, f.alpha, factor);
-        kernel->weigh(t.s, t.s_stride, r->lq, factor, n);
-        w->cpu->attention_score_f32->forward(&t, r->part.m + row, r->part.l + row,
-                                             r->part.o + row * w->o_stride, w->o_stride, w->a->dv);
-        all_seen = all_seen && attention_sees_all(&f, queries, keys);
+    if (w->a->k_scale.data != NULL) {
+        factors_of(&r->k, keys, r->features.alpha, factor);
+        kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
     }
+    const bool all_seen = soften_all(r, keys);
     if (w->a->v_scale.data != NULL) {
         factors_of(&r->v, keys, 1, factor);
         kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
@@ -266,8 +311,9 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
     r.gather = r.hidden + TSR_DECODE_TILE;
     load_queries(&r);
 
-    const tsr_attention_features f = features_of(&r, 0);
-    const attention_span seen = attention_keys_seen(&f, (attention_span){0, r.lq});
+    r.features = features_of(&r, 0);
+    r.alike = a->alibi.data == NULL && a->bias.data == NULL && a->mask.data == NULL && !r.features.dropout;
+    const attention_span seen = attention_keys_seen(&r.features, (attention_span){0, r.lq});
     r.keys = (attention_span){attention_max(seen.begin, begin * TSR_DECODE_CHUNK),
                               attention_min(seen.end, end * TSR_DECODE_CHUNK)};
     tile_rows k[2], v[2];
@@ -281,6 +327,7 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
             key = tile.end;
             tile = key < r.keys.end ? tile_at(r.keys, key) : (attention_span){key, key};
             find_rows(&r.k, tile, &k[!now]), find_rows(&r.v, tile, &v[!now]);
+            fetch_scales(&r.k, tile), fetch_scales(&r.v, tile);
             attend_to_tile(&r, &k[now], &v[now], &k[!now], &v[!now]);
         }
     }
