@@ -198,8 +198,8 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
 }
 
 /* S -> P of n_rows rows, the first of them `row` of the part. */
-static void soften(const range *r, const tsr_attention_features *f, attention_span keys, int64_t row,
-                   int64_t n_rows)
+static void softmax_rows(const range *r, const tsr_attention_features *f, attention_span keys, int64_t row,
+                         int64_t n_rows)
 {
     const decode *w = r->w;
     const tsr_attention_rows t = {.features = f,
@@ -214,20 +214,19 @@ static void soften(const range *r, const tsr_attention_features *f, attention_sp
 }
 
 /* S -> P of all rows; do they see all of the tile? */
-static bool soften_all(const range *r, attention_span keys)
+static bool softmax(const range *r, attention_span keys)
 {
     const attention_span queries = {0, r->lq};
     if (r->alike && attention_sees_all(&r->features, queries, keys)) {
-        tsr_attention_features f =
-            r->features; /* of no window: rows of several heads are no queries in line */
+        tsr_attention_features f = r->features; /* rows of several heads: a window must not tell them apart */
         f.left = f.right = (int64_t)1 << 62;
-        soften(r, &f, keys, 0, r->n_rows);
+        softmax_rows(r, &f, keys, 0, r->n_rows);
         return true;
     }
     bool all_seen = true;
     for (int64_t g = 0; g < r->w->group; g++) {
         const tsr_attention_features f = features_of(r, g);
-        soften(r, &f, keys, g * r->lq, r->lq);
+        softmax_rows(r, &f, keys, g * r->lq, r->lq);
         all_seen = all_seen && attention_sees_all(&f, queries, keys);
     }
     return all_seen;
@@ -249,7 +248,7 @@ static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const til
         factors_of(&r->k, keys, r->features.alpha, factor);
         kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
     }
-    const bool all_seen = soften_all(r, keys);
+    const bool all_seen = softmax(r, keys);
     if (w->a->v_scale.data != NULL) {
         factors_of(&r->v, keys, 1, factor);
         kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
