@@ -29,6 +29,7 @@ typedef struct decode {
     int64_t part_floats;                 /* of one chunk's m, l, O */
     int64_t scratch_floats;              /* of a slot */
     int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
+    int64_t n_heads;                     /* of this round                                  */
     float *parts, *scratch;
 } decode;
 
@@ -295,7 +296,7 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
 {
     const decode *w = arg;
     const tsr_attention_fwd_args *a = w->a;
-    const int64_t index = item / w->n_ranges, number = item % w->n_ranges, head = w->first_head + index;
+    const int64_t index = item % w->n_heads, number = item / w->n_heads, head = w->first_head + index;
     range r = {.w = w, .s = attention_sequence_of(a, head / a->hkv), .kv_head = head % a->hkv};
     const int64_t n_chunks = ceil_div(r.s.lk, TSR_DECODE_CHUNK), per_range = ceil_div(n_chunks, w->n_ranges);
     const int64_t begin = number * per_range, end = attention_min(begin + per_range, n_chunks);
@@ -371,7 +372,7 @@ void attention_decode(const tsr_cpu *cpu, const tsr_attention_fwd_args *a, void 
     lay_out(&w, cpu, a, &arena);
     const int64_t heads = a->b * a->hkv;
     for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
-        const int64_t n = attention_min(w.heads_per_round, heads - w.first_head);
+        const int64_t n = w.n_heads = attention_min(w.heads_per_round, heads - w.first_head);
         tsr_threads_run(cpu->threads, n * w.n_ranges, attend_to_range, &w);
         tsr_threads_run(cpu->threads, n * w.group, finish, &w);
     }
