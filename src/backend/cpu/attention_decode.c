@@ -8,7 +8,7 @@
  * A KV head's rows are all queries of all query heads of its group. Its keys, counted from the sequence's
  * first, fall into chunks of constant length; items are ranges of chunks, so that all threads work even with
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
- * features and softmax (the rows of one query head at a time), O += P V.
+ * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
  * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: Q S P' gather | slot 1: .. | ..
  */
@@ -130,14 +130,22 @@ static void find_rows(const attention_kv *x, attention_span keys, tile_rows *to)
 static void fetch_scales(const attention_kv *x, attention_span keys)
 {
     if (x->scale->data == NULL) return;
-    const int64_t stride = x->scale->stride[2],
-                  step = stride >= 16 ? stride : stride * (16 / attention_max(stride, 1));
+    const int64_t stride = x->scale->stride[2];
+    const int64_t step = stride >= 16 ? stride : stride * (16 / attention_max(stride, 1)); /* a line */
     for (int64_t j = keys.begin; j < keys.end;) {
         const int64_t n = attention_kv_run(x, j, keys.end);
         const float *first = attention_kv_scale(x, j), *end = first + n * stride;
         for (const float *scale = first; scale < end; scale += step) __builtin_prefetch(scale, 0, 2);
         j += n;
     }
+}
+
+/* A range's first tile, which no tile before it has fetched. */
+static void fetch_rows(const attention_kv *x, const tile_rows *rows)
+{
+    const int64_t nbytes = x->t->shape[3] * (int64_t)tsr_dtype_nbytes(x->t->dtype);
+    for (int64_t j = 0; j < rows->keys.end - rows->keys.begin; j++)
+        for (int64_t b = 0; b < nbytes; b += 64) __builtin_prefetch((const char *)rows->row[j] + b, 0, 2);
 }
 
 static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, tile_rows *now,
@@ -323,7 +331,10 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
         const int64_t last = attention_min((c + 1) * TSR_DECODE_CHUNK, r.keys.end);
         for (; key < last; now = !now) {
             attention_span tile = tile_at(r.keys, key);
-            if (key == r.keys.begin) find_rows(&r.k, tile, &k[now]), find_rows(&r.v, tile, &v[now]);
+            if (key == r.keys.begin) {
+                find_rows(&r.k, tile, &k[now]), find_rows(&r.v, tile, &v[now]);
+                fetch_rows(&r.k, &k[now]), fetch_rows(&r.v, &v[now]);
+            }
             key = tile.end;
             tile = key < r.keys.end ? tile_at(r.keys, key) : (attention_span){key, key};
             find_rows(&r.k, tile, &k[!now]), find_rows(&r.v, tile, &v[!now]);
