@@ -98,15 +98,21 @@ static tsr_tensor dequantised(const tsr_tensor *t, const tsr_tensor *scale)
     return r;
 }
 
+/* The case in f64, its int8 keys and values multiplied by their scales. */
+static kit_attention exact_int8(const kit_attention *c)
+{
+    kit_attention exact = kit_attention_f64(c);
+    exact.k = dequantised(&c->k, &c->k_scale), exact.v = dequantised(&c->v, &c->v_scale);
+    exact.k_scale.data = exact.v_scale.data = NULL;
+    return exact;
+}
+
 static void int8_is_right(tsr_context *ctx)
 {
     for (int trial = 0; trial < 24; trial++) {
         const kit_attention plain = trial % 4 == 3 ? kit_attention_random(false)
                                                    : kit_attention_decoding(trial % 3 == 0);
-        const kit_attention c = kit_attention_int8(&plain);
-        kit_attention exact = kit_attention_f64(&c);
-        exact.k = dequantised(&c.k, &c.k_scale), exact.v = dequantised(&c.v, &c.v_scale);
-        exact.k_scale.data = exact.v_scale.data = NULL;
+        const kit_attention c = kit_attention_int8(&plain), exact = exact_int8(&c);
         const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
         is_right(&c, &exact, &got, true);
         kit_free_all();
@@ -217,7 +223,8 @@ static void test_wrong_twins_are_rejected(void **state)
     for (size_t i = 0; i < sizeof twins / sizeof *twins; i++) {
         int n_rejected = 0;
         for (int trial = 0; trial < 100 && n_rejected == 0; trial++) {
-            const kit_attention c = kit_attention_decoding(true), exact = kit_attention_f64(&c);
+            const kit_attention plain = kit_attention_decoding(true), c = kit_attention_int8(&plain);
+            const kit_attention exact = exact_int8(&c);
             cpu->attention_decode_f32 = &twins[i];
             const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
             cpu->attention_decode_f32 = twin_of;

@@ -8,7 +8,7 @@
  * A KV head's rows are all queries of all query heads of its group. Its keys, counted from the sequence's
  * first, fall into chunks of constant length; items are ranges of chunks, so that all threads work even with
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
- * features and softmax (the rows of one query head at a time), O += P V.
+ * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
  * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: Q S P' gather | slot 1: .. | ..
  */
@@ -29,6 +29,7 @@ typedef struct decode {
     int64_t part_floats;                 /* of one chunk's m, l, O */
     int64_t scratch_floats;              /* of a slot */
     int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
+    int64_t n_heads;                     /* of this round                                  */
     float *parts, *scratch;
 } decode;
 
@@ -102,25 +103,49 @@ typedef struct range {
     int64_t kv_head, lq, n_rows;
     attention_span keys; /* of all chunks, as far as some query's window reaches */
     attention_kv k, v;
-    bool gathers; /* elements of a row do not lie side by side */
+    bool gathers;                    /* elements of a row do not lie side by side */
+    tsr_attention_features features; /* of the group's first head */
+    bool alike;                      /* all heads have those, and all queries but for the window */
     float *q, *p, *hidden, *gather;
     part part;
 } range;
 
-/* Pointers to the rows of a tile's keys, in runs that lie at a constant distance. */
+/* Pointers to the rows of a tile's keys; the last is repeated. */
 static void find_rows(const attention_kv *x, attention_span keys, tile_rows *to)
 {
-    const int64_t page = attention_is_paged(x->a) ? x->t->shape[2] : INT64_MAX;
     const int64_t step = x->t->stride[2] * (int64_t)tsr_dtype_nbytes(x->t->dtype);
     const void **row = to->row;
     to->keys = keys;
     for (int64_t j = keys.begin; j < keys.end;) {
-        const int64_t n = attention_min(keys.end - j, page - j % page);
+        const int64_t n = attention_kv_run(x, j, keys.end);
         const char *first = attention_kv_row(x, j);
         for (int64_t i = 0; i < n; i++) *row++ = first + i * step;
         j += n;
     }
-    for (int64_t n = keys.end - keys.begin; n % 16 != 0; n++, row++) row[0] = row[-1];
+    if (row == to->row) return;
+    for (const void *last = row[-1]; row < to->row + TSR_DECODE_TILE;) *row++ = last;
+}
+
+/* Asks for the scales of a tile's keys: a tile has few lines of them, but each would be waited for. */
+static void fetch_scales(const attention_kv *x, attention_span keys)
+{
+    if (x->scale->data == NULL) return;
+    const int64_t stride = x->scale->stride[2];
+    const int64_t step = stride >= 16 ? stride : stride * (16 / attention_max(stride, 1)); /* a line */
+    for (int64_t j = keys.begin; j < keys.end;) {
+        const int64_t n = attention_kv_run(x, j, keys.end);
+        const float *first = attention_kv_scale(x, j), *end = first + n * stride;
+        for (const float *scale = first; scale < end; scale += step) __builtin_prefetch(scale, 0, 2);
+        j += n;
+    }
+}
+
+/* A range's first tile, which no tile before it has fetched. */
+static void fetch_rows(const attention_kv *x, const tile_rows *rows)
+{
+    const int64_t nbytes = x->t->shape[3] * (int64_t)tsr_dtype_nbytes(x->t->dtype);
+    for (int64_t j = 0; j < rows->keys.end - rows->keys.begin; j++)
+        for (int64_t b = 0; b < nbytes; b += 64) __builtin_prefetch((const char *)rows->row[j] + b, 0, 2);
 }
 
 static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, tile_rows *now,
@@ -128,16 +153,15 @@ static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, 
 {
     const int64_t n = now->keys.end - now->keys.begin, d = x->t->shape[3];
     tsr_attention_decode_rows rows = {.row = now->row,
-                                      .next = next->row,
+                                      .next = next->keys.begin < next->keys.end ? next->row : NULL,
                                       .n = n,
-                                      .n_next = next->keys.end - next->keys.begin,
                                       .d = d,
                                       .dtype = x->t->dtype};
     if (!r->gathers) return rows;
     attention_gather_kv(r->w->cpu, x, now->keys, false, r->gather, d);
     for (int64_t j = 0; j < attention_round_up(n, 16); j++)
         now->row[j] = r->gather + attention_min(j, n - 1) * d;
-    rows.n_next = 0;
+    rows.next = NULL;
     rows.dtype = TSR_F32;
     return rows;
 }
@@ -147,10 +171,16 @@ static tsr_attention_features features_of(const range *r, int64_t g)
     return attention_features_of(r->w->a, &r->s, r->kv_head * r->w->group + g);
 }
 
-/* scale, and what each key of a tile is worth on top where it is int8 */
+/* scale times what each int8 key of a tile is worth */
 static void factors_of(const attention_kv *x, attention_span keys, float scale, float *factor)
 {
-    for (int64_t j = keys.begin; j < keys.end; j++) *factor++ = scale * attention_kv_scale(x, j);
+    const int64_t step = x->scale->stride[2];
+    for (int64_t j = keys.begin; j < keys.end;) {
+        const int64_t n = attention_kv_run(x, j, keys.end);
+        const float *of_key = attention_kv_scale(x, j);
+        for (int64_t i = 0; i < n; i++) *factor++ = scale * of_key[i * step];
+        j += n;
+    }
 }
 
 /*
@@ -165,7 +195,7 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
             const int64_t row = g * r->lq + i;
             const void *seen[TSR_DECODE_TILE];
             tsr_attention_decode_rows visible = *v;
-            visible.row = seen, visible.n = 0, visible.n_next = 0;
+            visible.row = seen, visible.n = 0, visible.next = NULL;
             for (int64_t j = 0; j < v->n; j++) {
                 if (!attention_sees(&f, i, keys.begin + j)) continue;
                 seen[visible.n] = v->row[j];
@@ -176,35 +206,58 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
     }
 }
 
+/* S -> P of n_rows rows, the first of them `row` of the part. */
+static void softmax_rows(const range *r, const tsr_attention_features *f, attention_span keys, int64_t row,
+                         int64_t n_rows)
+{
+    const decode *w = r->w;
+    const tsr_attention_rows t = {.features = f,
+                                  .n_rows = n_rows,
+                                  .key = keys.begin,
+                                  .end = keys.end - keys.begin,
+                                  .s = r->p + row * TSR_DECODE_TILE,
+                                  .s_stride = TSR_DECODE_TILE,
+                                  .alpha = w->a->k_scale.data != NULL ? 1 : f->alpha};
+    w->cpu->attention_score_f32->forward(&t, r->part.m + row, r->part.l + row, r->part.o + row * w->o_stride,
+                                         w->o_stride, w->a->dv);
+}
+
+/* S -> P of all rows; do they see all of the tile? */
+static bool softmax(const range *r, attention_span keys)
+{
+    const attention_span queries = {0, r->lq};
+    if (r->alike && attention_sees_all(&r->features, queries, keys)) {
+        tsr_attention_features f = r->features; /* rows of several heads: a window must not tell them apart */
+        f.left = f.right = (int64_t)1 << 62;
+        softmax_rows(r, &f, keys, 0, r->n_rows);
+        return true;
+    }
+    bool all_seen = true;
+    for (int64_t g = 0; g < r->w->group; g++) {
+        const tsr_attention_features f = features_of(r, g);
+        softmax_rows(r, &f, keys, g * r->lq, r->lq);
+        all_seen = all_seen && attention_sees_all(&f, queries, keys);
+    }
+    return all_seen;
+}
+
 /* One tile: S, softmax, O. */
 static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const tile_rows *next_k,
                            const tile_rows *next_v)
 {
     const decode *w = r->w;
     const tsr_attention_decode_f32_kernel *kernel = w->kernel;
-    const attention_span keys = k->keys, queries = {0, r->lq};
+    const attention_span keys = k->keys;
     const int64_t n = keys.end - keys.begin;
     float factor[TSR_DECODE_TILE];
-    bool all_seen = true;
 
     const tsr_attention_decode_rows k_rows = rows_of(r, &r->k, k, next_k);
     kernel->scores(&k_rows, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
-    for (int64_t g = 0; g < w->group; g++) {
-        const tsr_attention_features f = features_of(r, g);
-        const int64_t row = g * r->lq;
-        const tsr_attention_rows t = {.features = &f,
-                                      .n_rows = r->lq,
-                                      .key = keys.begin,
-                                      .end = n,
-                                      .s = r->p + row * TSR_DECODE_TILE,
-                                      .s_stride = TSR_DECODE_TILE,
-                                      .alpha = 1};
-        if (g == 0) factors_of(&r->k, keys, f.alpha, factor);
-        kernel->weigh(t.s, t.s_stride, r->lq, factor, n);
-        w->cpu->attention_score_f32->forward(&t, r->part.m + row, r->part.l + row,
-                                             r->part.o + row * w->o_stride, w->o_stride, w->a->dv);
-        all_seen = all_seen && attention_sees_all(&f, queries, keys);
+    if (w->a->k_scale.data != NULL) {
+        factors_of(&r->k, keys, r->features.alpha, factor);
+        kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
     }
+    const bool all_seen = softmax(r, keys);
     if (w->a->v_scale.data != NULL) {
         factors_of(&r->v, keys, 1, factor);
         kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
@@ -251,7 +304,7 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
 {
     const decode *w = arg;
     const tsr_attention_fwd_args *a = w->a;
-    const int64_t index = item / w->n_ranges, number = item % w->n_ranges, head = w->first_head + index;
+    const int64_t index = item % w->n_heads, number = item / w->n_heads, head = w->first_head + index;
     range r = {.w = w, .s = attention_sequence_of(a, head / a->hkv), .kv_head = head % a->hkv};
     const int64_t n_chunks = ceil_div(r.s.lk, TSR_DECODE_CHUNK), per_range = ceil_div(n_chunks, w->n_ranges);
     const int64_t begin = number * per_range, end = attention_min(begin + per_range, n_chunks);
@@ -266,8 +319,9 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
     r.gather = r.hidden + TSR_DECODE_TILE;
     load_queries(&r);
 
-    const tsr_attention_features f = features_of(&r, 0);
-    const attention_span seen = attention_keys_seen(&f, (attention_span){0, r.lq});
+    r.features = features_of(&r, 0);
+    r.alike = a->alibi.data == NULL && a->bias.data == NULL && a->mask.data == NULL && !r.features.dropout;
+    const attention_span seen = attention_keys_seen(&r.features, (attention_span){0, r.lq});
     r.keys = (attention_span){attention_max(seen.begin, begin * TSR_DECODE_CHUNK),
                               attention_min(seen.end, end * TSR_DECODE_CHUNK)};
     tile_rows k[2], v[2];
@@ -277,10 +331,14 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
         const int64_t last = attention_min((c + 1) * TSR_DECODE_CHUNK, r.keys.end);
         for (; key < last; now = !now) {
             attention_span tile = tile_at(r.keys, key);
-            if (key == r.keys.begin) find_rows(&r.k, tile, &k[now]), find_rows(&r.v, tile, &v[now]);
+            if (key == r.keys.begin) {
+                find_rows(&r.k, tile, &k[now]), find_rows(&r.v, tile, &v[now]);
+                fetch_rows(&r.k, &k[now]), fetch_rows(&r.v, &v[now]);
+            }
             key = tile.end;
             tile = key < r.keys.end ? tile_at(r.keys, key) : (attention_span){key, key};
             find_rows(&r.k, tile, &k[!now]), find_rows(&r.v, tile, &v[!now]);
+            fetch_scales(&r.k, tile), fetch_scales(&r.v, tile);
             attend_to_tile(&r, &k[now], &v[now], &k[!now], &v[!now]);
         }
     }
@@ -325,7 +383,7 @@ void attention_decode(const tsr_cpu *cpu, const tsr_attention_fwd_args *a, void 
     lay_out(&w, cpu, a, &arena);
     const int64_t heads = a->b * a->hkv;
     for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
-        const int64_t n = attention_min(w.heads_per_round, heads - w.first_head);
+        const int64_t n = w.n_heads = attention_min(w.heads_per_round, heads - w.first_head);
         tsr_threads_run(cpu->threads, n * w.n_ranges, attend_to_range, &w);
         tsr_threads_run(cpu->threads, n * w.group, finish, &w);
     }

@@ -114,12 +114,19 @@ const void *attention_kv_row(const attention_kv *x, int64_t key)
     return tsr_tensor_at(x->t, p.batch * stride[0] + x->head * stride[1] + p.row * stride[2]);
 }
 
-float attention_kv_scale(const attention_kv *x, int64_t key)
+const float *attention_kv_scale(const attention_kv *x, int64_t key)
 {
-    if (x->scale->data == NULL) return 1;
+    if (x->scale->data == NULL) return NULL;
     const kv_place p = place_of(x, key);
     const int64_t *stride = x->scale->stride;
-    return ((const float *)x->scale->data)[p.batch * stride[0] + x->head * stride[1] + p.row * stride[2]];
+    return (const float *)x->scale->data + p.batch * stride[0] + x->head * stride[1] + p.row * stride[2];
+}
+
+int64_t attention_kv_run(const attention_kv *x, int64_t key, int64_t end)
+{
+    if (!attention_is_paged(x->a)) return end - key;
+    const int64_t page = x->t->shape[2];
+    return attention_min(end - key, page - key % page);
 }
 
 void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
@@ -132,7 +139,8 @@ void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_sp
             cpu->elementwise_f32->load(to, row, x->t->dtype, col, d);
             continue;
         }
-        const float factor = scaled ? attention_kv_scale(x, j) : 1;
+        const float *scale = scaled ? attention_kv_scale(x, j) : NULL;
+        const float factor = scale != NULL ? *scale : 1;
         for (int64_t i = 0; i < d; i++) to[i] = factor * (float)((const int8_t *)row)[i * col];
     }
 }

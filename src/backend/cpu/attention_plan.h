@@ -60,8 +60,10 @@ typedef struct attention_kv {
 static inline bool attention_is_paged(const tsr_attention_fwd_args *a) { return a->block_table.data != NULL; }
 
 const void *attention_kv_row(const attention_kv *x, int64_t key);
-/* What the row's elements are multiplied by: 1 but for s8. */
-float attention_kv_scale(const attention_kv *x, int64_t key);
+/* What an s8 row's elements are multiplied by; NULL for other types. */
+const float *attention_kv_scale(const attention_kv *x, int64_t key);
+/* How many keys from `key` on, `end` excluded, lie at constant distances: all, or those of a page. */
+int64_t attention_kv_run(const attention_kv *x, int64_t key, int64_t end);
 /* Rows [keys.begin, keys.end) as f32, multiplied by their scales if `scaled`. */
 void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
                          float *to, int64_t stride);

@@ -30,36 +30,66 @@ TSR_INLINE vf32 load_n(const void *row, const tsr_dtype dtype, int64_t i, int64_
     return vf32_from_s8(t);
 }
 
-/* Asks for the lines that begin in bytes [from, to) of a row. */
-TSR_INLINE void fetch(const void *row, int64_t from, int64_t to)
+enum { LINE_NBYTES = 64 };
+
+TSR_INLINE int size_of(const tsr_dtype dtype) { return dtype == TSR_F32 ? 4 : dtype == TSR_S8 ? 1 : 2; }
+
+/* Does a line begin in columns [c, c + n), c a multiple of n, if one begins with the row? */
+TSR_INLINE bool begins_line(const tsr_dtype dtype, int64_t c, const int n)
 {
-    for (int64_t b = (from + 63) / 64 * 64; b < to; b += 64) __builtin_prefetch((const char *)row + b, 0, 2);
+    return n * size_of(dtype) >= LINE_NBYTES || c % (LINE_NBYTES / size_of(dtype)) == 0;
 }
 
-/* R rows with KB = VL / R keys from j on. */
-TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const tsr_dtype dtype, const int R,
-                             int64_t j, const float *q, int64_t q_stride, float *s, int64_t s_stride)
+/* Asks for the lines of columns [c, c + n). */
+TSR_INLINE void fetch(const void *row, const tsr_dtype dtype, int64_t c, const int n)
+{
+    const char *p = (const char *)row + c * size_of(dtype);
+    UNROLL for (int b = 0; b < n * size_of(dtype); b += LINE_NBYTES) __builtin_prefetch(p + b, 0, 2);
+}
+
+/* acc[r][i] += q_r k_i over columns [c, c + VL), of which `lanes` are there. */
+TSR_INLINE void scores_step(const void *const *row, const tsr_dtype dtype, const int R, int64_t c,
+                            int64_t lanes, const float *q, int64_t q_stride, vf32 acc[VL])
 {
     const int KB = VL / R;
+    vf32 x[VL];
+    UNROLL for (int i = 0; i < KB; i++) x[i] = lanes >= VL ? load(row[i], dtype, c)
+                                                           : load_n(row[i], dtype, c, lanes);
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        const vf32 qr = vf32_load(q + r * q_stride + c);
+        UNROLL for (int i = 0; i < KB; i++) acc[r * KB + i] += qr * x[i];
+    }
+}
+
+/*
+ * R rows with KB = VL / R keys from j on. Many rows share what is loaded, a few columns of all keys at a
+ * time; a single one takes key after key, in the order of memory.
+ */
+TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const tsr_dtype dtype, const int R,
+                             int64_t j, const float *q, int64_t q_stride, float *s, int64_t s_stride,
+                             const bool fetches)
+{
+    const int KB = VL / R;
+    const int64_t whole = k->d - k->d % VL;
     vf32 acc[VL] = {{0}};
-    int64_t c = 0;
-    for (; c + VL <= k->d; c += VL) {
-        vf32 x[VL];
-        UNROLL for (int i = 0; i < KB; i++) x[i] = load(k->row[j + i], dtype, c);
-        UNROLL for (int r = 0; r < R; r++)
+    if (R == 1) {
+        UNROLL for (int i = 0; i < KB; i++) for (int64_t c = 0; c < whole; c += VL)
         {
-            const vf32 qr = vf32_load(q + r * q_stride + c);
-            UNROLL for (int i = 0; i < KB; i++) acc[r * KB + i] += qr * x[i];
+            if (fetches) fetch(k->next[j + i], dtype, c, VL); /* a line more than once, rather than branch */
+            acc[i] += vf32_load(q + c) * load(k->row[j + i], dtype, c);
+        }
+    } else {
+        for (int64_t c = 0; c < whole; c += VL) {
+            if (fetches && begins_line(dtype, c, VL)) {
+                UNROLL for (int i = 0; i < KB; i++) fetch(k->next[j + i], dtype, c, VL);
+            }
+            scores_step(k->row + j, dtype, R, c, VL, q, q_stride, acc);
         }
     }
-    if (c < k->d) {
-        vf32 x[VL];
-        UNROLL for (int i = 0; i < KB; i++) x[i] = load_n(k->row[j + i], dtype, c, k->d - c);
-        UNROLL for (int r = 0; r < R; r++)
-        {
-            const vf32 qr = vf32_load(q + r * q_stride + c);
-            UNROLL for (int i = 0; i < KB; i++) acc[r * KB + i] += qr * x[i];
-        }
+    if (whole < k->d) {
+        for (int i = 0; fetches && i < KB; i++) fetch(k->next[j + i], dtype, whole, VL);
+        scores_step(k->row + j, dtype, R, whole, k->d - whole, q, q_stride, acc);
     }
     float t[VL];
     vf32_store(t, vf32_sums(acc));
@@ -69,11 +99,12 @@ TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const tsr_dtype
 TSR_INLINE void scores_rows(const tsr_attention_decode_rows *k, const tsr_dtype dtype, const int R,
                             const float *q, int64_t q_stride, float *s, int64_t s_stride, bool fetches)
 {
-    const int64_t nbytes = k->d * (int64_t)tsr_dtype_nbytes(dtype);
-    for (int64_t j = 0; j < k->n; j += VL / R) {
-        for (int64_t i = j; fetches && i < j + VL / R && i < k->n_next; i++) fetch(k->next[i], 0, nbytes);
-        scores_block(k, dtype, R, j, q, q_stride, s, s_stride);
-    }
+    if (fetches && k->next != NULL)
+        for (int64_t j = 0; j < k->n; j += VL / R)
+            scores_block(k, dtype, R, j, q, q_stride, s, s_stride, true);
+    else
+        for (int64_t j = 0; j < k->n; j += VL / R)
+            scores_block(k, dtype, R, j, q, q_stride, s, s_stride, false);
 }
 
 TSR_INLINE void scores_as(const tsr_attention_decode_rows *k, const tsr_dtype dtype, const float *q,
@@ -103,9 +134,8 @@ static void scores(const tsr_attention_decode_rows *k, const float *q, int64_t q
 /* Columns c .. c + NV VL of R rows (the last vector's first `lanes` alone, where NV is 1). */
 TSR_INLINE void values_block(const tsr_attention_decode_rows *v, const tsr_dtype dtype, const int R,
                              const int NV, int64_t c, int64_t lanes, const float *p, int64_t p_stride,
-                             float *o, int64_t o_stride, bool fetches)
+                             float *o, int64_t o_stride, const bool fetches)
 {
-    const int64_t size = (int64_t)tsr_dtype_nbytes(dtype), n_next = fetches ? v->n_next : 0;
     vf32 acc[4 * 8];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < NV; i++)
         acc[r * NV + i] = vf32_load_up_to(o + r * o_stride + c + i * VL, lanes);
@@ -113,12 +143,12 @@ TSR_INLINE void values_block(const tsr_attention_decode_rows *v, const tsr_dtype
         vf32 x[8];
         UNROLL for (int i = 0; i < NV; i++) x[i] = lanes >= VL ? load(v->row[j], dtype, c + i * VL)
                                                                : load_n(v->row[j], dtype, c, lanes);
+        if (fetches) fetch(v->next[j], dtype, c, NV * VL);
         UNROLL for (int r = 0; r < R; r++)
         {
             const float pr = p[r * p_stride + j];
             UNROLL for (int i = 0; i < NV; i++) acc[r * NV + i] += pr * x[i];
         }
-        if (j < n_next) fetch(v->next[j], c * size, (c + NV * VL) * size);
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < NV; i++)
         vf32_store_up_to(o + r * o_stride + c + i * VL, acc[r * NV + i], lanes);
@@ -131,15 +161,23 @@ TSR_INLINE void values_rows(const tsr_attention_decode_rows *v, const tsr_dtype 
 {
     const int NV = VL == 16 && R > 1 ? 16 / R : 8 / R;
     int64_t c = 0;
-    for (; c + NV * VL <= v->d; c += NV * VL)
-        for (int64_t b = 0; b < n_blocks; b++)
-            values_block(v, dtype, R, NV, c, VL, p + b * R * p_stride, p_stride, o + b * R * o_stride,
-                         o_stride, fetches && b == 0);
+    for (; c + NV * VL <= v->d; c += NV * VL) {
+        const bool fetches_strip = fetches && v->next != NULL && begins_line(dtype, c, NV * VL);
+        for (int64_t b = 0; b < n_blocks; b++) {
+            const float *pb = p + b * R * p_stride;
+            float *ob = o + b * R * o_stride;
+            if (b == 0 && fetches_strip)
+                values_block(v, dtype, R, NV, c, VL, pb, p_stride, ob, o_stride, true);
+            else
+                values_block(v, dtype, R, NV, c, VL, pb, p_stride, ob, o_stride, false);
+        }
+    }
     for (; c < v->d; c += VL) {
         const int64_t lanes = v->d - c < VL ? v->d - c : VL;
+        for (int64_t j = 0; fetches && v->next != NULL && j < v->n; j++) fetch(v->next[j], dtype, c, VL);
         for (int64_t b = 0; b < n_blocks; b++)
             values_block(v, dtype, R, 1, c, lanes, p + b * R * p_stride, p_stride, o + b * R * o_stride,
-                         o_stride, fetches && b == 0);
+                         o_stride, false);
     }
 }
 

@@ -24,9 +24,9 @@ enum {
 
 /* Keys of a tile; beyond `n`, up to the next multiple of 16, row[] repeats the last. */
 typedef struct tsr_attention_decode_rows {
-    const void *const *row;  /* [TSR_DECODE_TILE]: d elements side by side        */
-    const void *const *next; /* the tile to fetch meanwhile, n_next rows          */
-    int64_t n, n_next, d;
+    const void *const *row;  /* [TSR_DECODE_TILE]: d elements side by side           */
+    const void *const *next; /* rows to fetch meanwhile, one for each of row[]; NULL */
+    int64_t n, d;
     tsr_dtype dtype;
 } tsr_attention_decode_rows;
 
