@@ -18,7 +18,7 @@
 #include "kit/compare.h"
 #include "kit/isa.h"
 
-enum { DEFAULT_CASES = 160, MAX_SETS = 16 };
+enum { DEFAULT_CASES = 120 };
 
 static tsr_context *one_thread, *three_threads;
 
