@@ -78,8 +78,8 @@ void kit_attention_poison_hidden(const kit_attention *c);
 /*
  * Fails the test unless a result is as close to the truth (of the case in double) as it must be: an error of
  * twice that of the unfused form in the same dtype, and 2 units in the last place of the largest element.
- * Sums over many rows, results of few elements, and all where there is no unfused result to compare with,
- * have an absolute bound. The other says whether a result keeps to that one.
+ * Where luck decides between the two there is a little more room; where there is no unfused result to compare
+ * with, an absolute bound. The other says whether a result keeps to that one.
  */
 void kit_attention_check(const kit_attention *c, const kit_attention_result *got,
                          const kit_attention_result *truth, const kit_attention_result *unfused);
