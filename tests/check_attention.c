@@ -14,73 +14,6 @@
 #include "kit/isa.h"
 #include "op/context.h"
 
-/* How many scores an element of dbias or dsinks sums over; 1 for the rest. */
-static double n_summed(const kit_attention *c, const tsr_tensor *t, int i)
-{
-    const double n = (double)(c->b * c->hq * c->lq) * (i == 5 ? (double)c->lk : 1);
-    return i < 5 || n == 0 ? 1 : n / (double)tsr_tensor_numel(t);
-}
-
-/* What a sane computation keeps to, where terms cancel too: a rounded O spoils delta, which dS subtracts. */
-static kit_bound sane(const kit_attention *c, const tsr_tensor *expected, double n)
-{
-    const double unit = c->dtype == TSR_F32 ? 0x1p-24 : c->dtype == TSR_F16 ? 0x1p-11 : 0x1p-8;
-    const double sum = c->dtype == TSR_F32 ? 400 : 32;
-    const double scale = fmax(1, fabs((double)c->options.scale)); /* dq and dk are dS times this */
-    return (kit_bound){.abs = sum * scale * unit * (kit_max_abs(expected) + 2 * sqrt(n))};
-}
-
-/*
- * Few queries' forward sums over D in another order than backward does: P comes out of a score and an lse
- * whose roundings differ, and the unfused form's do not.
- */
-static bool recomputes_otherwise(const kit_attention *c, int i)
-{
-    return i >= 2 && (c->lq <= TSR_DECODE_LQ || c->seqlens_q.data != NULL);
-}
-
-/* In a sum over many rows, or among few rows or elements, luck decides which form is closer. */
-static kit_bound twice(const kit_attention *c, const tsr_tensor *t, double max_error, double n)
-{
-    if (n > 1 || c->b * c->hq * c->lq < 64 || tsr_tensor_numel(t) < 2000) return sane(c, t, n);
-    return (kit_bound){.abs = 2 * max_error, .of_largest = 2};
-}
-
-static bool is_right(const kit_attention *c, const kit_attention_result *got,
-                     const kit_attention_result *truth, const kit_attention_result *unfused, bool fail)
-{
-    for (int i = 0; i < KIT_ATTENTION_RESULTS; i++) {
-        const tsr_tensor *g = kit_attention_result_at(got, i), *t = kit_attention_result_at(truth, i);
-        if (g->data == NULL) continue;
-        const double n = n_summed(c, t, i);
-        kit_bound bound = sane(c, t, n);
-        if (unfused != NULL) {
-            const tsr_tensor *u = kit_attention_result_at(unfused, i);
-            const kit_difference d = kit_compare(u, t, bound);
-            if (fail && d.n_wrong > 0)
-                kit_check(u, t, bound, "unfused %s, %s", kit_attention_result_names[i],
-                          kit_attention_describe(c).text);
-            if (!recomputes_otherwise(c, i)) bound = twice(c, t, d.max_error, n);
-        }
-        if (fail)
-            kit_check(g, t, bound, "%s, %s", kit_attention_result_names[i], kit_attention_describe(c).text);
-        else if (!kit_agrees(g, t, bound))
-            return false;
-    }
-    return true;
-}
-
-static void expect_same_bits(const kit_attention *c, const kit_attention_result *a,
-                             const kit_attention_result *b, const char *what)
-{
-    for (int i = 0; i < KIT_ATTENTION_RESULTS; i++) {
-        const tsr_tensor *x = kit_attention_result_at(a, i), *y = kit_attention_result_at(b, i);
-        if (x->data != NULL && !kit_same_bits(x, y))
-            kit_fail("%s: %s differs, %s", what, kit_attention_result_names[i],
-                     kit_attention_describe(c).text);
-    }
-}
-
 /* --- against the reference --- */
 
 static void against_reference(tsr_context *ctx)
@@ -90,10 +23,10 @@ static void against_reference(tsr_context *ctx)
         const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
         const kit_attention_result unfused = kit_attention_run(ctx, &c, KIT_UNFUSED);
         const kit_attention_result fused = kit_attention_run(ctx, &c, KIT_FUSED);
-        is_right(&c, &fused, &truth, &unfused, true);
+        kit_attention_check(&c, &fused, &truth, &unfused);
         kit_attention_poison_hidden(&c);
         const kit_attention_result poisoned = kit_attention_run(ctx, &c, KIT_FUSED);
-        expect_same_bits(&c, &fused, &poisoned, "NaN where nothing depends on it");
+        kit_attention_same_bits(&c, &fused, &poisoned, "NaN where nothing depends on it");
         kit_free_all();
     }
 }
@@ -110,7 +43,7 @@ static void nan_goes_where_it_should(tsr_context *ctx)
         const kit_attention exact = kit_attention_f64(&c);
         const kit_attention_result truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
         const kit_attention_result fused = kit_attention_run(ctx, &c, KIT_FUSED);
-        is_right(&c, &fused, &truth, NULL, true);
+        kit_attention_check(&c, &fused, &truth, NULL);
         kit_free_all();
     }
 }
@@ -135,10 +68,10 @@ static void threads_change_nothing(tsr_context *ctx)
         const kit_attention_result two = kit_attention_run(ctx, &c, KIT_FUSED);
         const kit_attention_result a = kit_attention_run(one, &c, KIT_FUSED);
         const kit_attention_result b = kit_attention_run(three, &c, KIT_FUSED);
-        expect_same_bits(&c, &a, &two, "1 and 2 threads");
+        kit_attention_same_bits(&c, &a, &two, "1 and 2 threads");
         const kit_attention_result d = kit_attention_run(serial, &c, KIT_FUSED);
-        expect_same_bits(&c, &b, &two, "3 and 2 threads");
-        expect_same_bits(&c, &d, &two, "4 lanes, one after the other, and 2 threads");
+        kit_attention_same_bits(&c, &b, &two, "3 and 2 threads");
+        kit_attention_same_bits(&c, &d, &two, "4 lanes, one after the other, and 2 threads");
         kit_free_all();
     }
     tsr_context_destroy(serial);
@@ -156,7 +89,7 @@ static void company_changes_nothing(tsr_context *ctx)
             const kit_attention alone = kit_attention_sequence(&c, b);
             const kit_attention_result got = kit_attention_run(ctx, &alone, KIT_FUSED);
             const kit_attention_result part = kit_attention_result_sequence(&all, b);
-            expect_same_bits(&alone, &part, &got, "a sequence alone and in a batch");
+            kit_attention_same_bits(&alone, &part, &got, "a sequence alone and in a batch");
         }
         if (c.lq > 0 && c.seqlens_q.data == NULL && c.options.dropout_p == 0) {
             /* Few queries and many need not agree to the bit. */
@@ -168,7 +101,7 @@ static void company_changes_nothing(tsr_context *ctx)
             kit_check(&got.dq, &part.dq, KIT_EXACT, "dq of the last queries, %s",
                       kit_attention_describe(&last).text);
             part.dq.data = NULL;
-            expect_same_bits(&last, &part, &got, "the last queries alone and among others");
+            kit_attention_same_bits(&last, &part, &got, "the last queries alone and among others");
         }
         kit_free_all();
     }
@@ -181,7 +114,7 @@ static void packing_changes_nothing(tsr_context *ctx)
         const kit_attention_result padded = kit_attention_run(ctx, &c, KIT_FUSED);
         const kit_attention_result got = kit_attention_run(ctx, &packed, KIT_FUSED);
         const kit_attention_result expected = kit_attention_result_packed(&packed, &padded);
-        expect_same_bits(&packed, &expected, &got, "packed and padded");
+        kit_attention_same_bits(&packed, &expected, &got, "packed and padded");
         kit_free_all();
     }
 }
@@ -241,7 +174,7 @@ static void test_wrong_twins_are_rejected(void **state)
             cpu->attention_score_f32 = &wrong;
             const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
             cpu->attention_score_f32 = twin_of;
-            n_rejected += !is_right(&c, &got, &truth, NULL, false);
+            n_rejected += !kit_attention_agrees(&c, &got, &truth);
             kit_free_all();
         }
         if (n_rejected == 0) kit_fail("wrong twin %zu passed every trial", i);

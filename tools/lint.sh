@@ -140,6 +140,19 @@ public_headers()
     done
 }
 
+# Files and functions that the derivation of attention points at.
+names_in_docs()
+{
+    local name
+    grep -oE '`[A-Za-z0-9_/]+(\.[ch])?`' docs/ATTENTION.md | tr -d '`' | sort -u | while read -r name; do
+        case $name in
+        *.[ch]) [ -f "$name" ] || [ -f "src/$name" ] || [ -f "src/backend/$name" ] ||
+            [ -f "include/$name" ] ;;
+        *) grep -rqw "$name" src include ;;
+        esac || echo "docs/ATTENTION.md: there is no $name"
+    done
+}
+
 # A report, not a rule: long files and functions are usually two things.
 lengths()
 {
@@ -156,5 +169,6 @@ check 'includes point down' include_directions
 check 'exported symbols are the declared ones' public_symbols
 check 'per-set globals carry the set' per_set_symbols
 check 'public headers alone, C11 and C++11' public_headers
+check 'names in docs/ATTENTION.md' names_in_docs
 lengths
 exit $failed

@@ -107,7 +107,7 @@ static void choose_features(kit_attention *c)
     if (kit_one_in(3)) choose_lengths(c);
 }
 
-static kit_attention random_case(bool plain_only, void (*choose)(kit_attention *))
+kit_attention kit_attention_of_sizes(bool plain_only, void (*choose)(kit_attention *))
 {
     static const tsr_dtype dtypes[] = {TSR_F32, TSR_F32, TSR_BF16, TSR_F16};
     kit_attention c = {.dtype = dtypes[kit_between(0, 3)]};
@@ -127,12 +127,12 @@ static kit_attention random_case(bool plain_only, void (*choose)(kit_attention *
 
 kit_attention kit_attention_random(bool plain_only)
 {
-    return random_case(plain_only, kit_one_in(2) ? choose_sizes : choose_sizes_of_decoding);
+    return kit_attention_of_sizes(plain_only, kit_one_in(2) ? choose_sizes : choose_sizes_of_decoding);
 }
 
 kit_attention kit_attention_decoding(bool plain_only)
 {
-    return random_case(plain_only, choose_sizes_of_decoding);
+    return kit_attention_of_sizes(plain_only, choose_sizes_of_decoding);
 }
 
 static tsr_tensor f64_of(const tsr_tensor *t) { return t->data != NULL ? kit_f64(t) : *t; }
@@ -340,6 +340,16 @@ static tsr_attention_options options_of(const kit_attention *c)
     return o;
 }
 
+/* A gradient to be written, if it is wanted. */
+static const tsr_tensor *gradient(const kit_attention *c, kit_attention_result *r, int i, tsr_tensor like,
+                                  tsr_dtype dtype)
+{
+    tsr_tensor *const to = (tsr_tensor *)kit_attention_result_at(r, i);
+    if (c->unwanted >> i & 1) return NULL;
+    *to = kit_like(&like, dtype, kit_any_output());
+    return to;
+}
+
 kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c, kit_attention_form form)
 {
     const tsr_attention_options o = options_of(c);
@@ -349,13 +359,17 @@ kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c,
                            : KIT_NEW(wide, kit_any_output(), c->hq, c->q.shape[0]);
     KIT_OK((form == KIT_FUSED ? tsr_attention_fwd : tsr_attention_unfused_fwd)(ctx, &c->q, &c->k, &c->v,
                                                                                &r.out, &r.lse, &o, NULL));
+    if (c->unwanted >> 1 & 1) KIT_OK(tsr_attention_fwd(ctx, &c->q, &c->k, &c->v, &r.out, NULL, &o, NULL));
     if (o.block_table != NULL || o.k_scale != NULL) return r;
-    r.dq = kit_like(&c->q, c->grad_dtype, kit_any_output());
-    r.dk = kit_like(&c->k, c->grad_dtype, kit_any_output());
-    r.dv = kit_like(&c->v, c->grad_dtype, kit_any_output());
-    tsr_attention_grads grads = {.dq = &r.dq, .dk = &r.dk, .dv = &r.dv};
-    if (o.bias != NULL) r.dbias = kit_new(wide, kit_any_output(), 4, c->dbias_shape), grads.dbias = &r.dbias;
-    if (o.sinks != NULL) r.dsinks = kit_new(wide, kit_any_output(), 1, &c->hq), grads.dsinks = &r.dsinks;
+    tsr_tensor bias = {.rank = 4};
+    for (int i = 0; i < 4; i++) bias.shape[i] = c->dbias_shape[i];
+    const tsr_attention_grads grads = {
+        .dq = gradient(c, &r, 2, c->q, c->grad_dtype),
+        .dk = gradient(c, &r, 3, c->k, c->grad_dtype),
+        .dv = gradient(c, &r, 4, c->v, c->grad_dtype),
+        .dbias = o.bias != NULL ? gradient(c, &r, 5, bias, wide) : NULL,
+        .dsinks = o.sinks != NULL ? gradient(c, &r, 6, c->sinks, wide) : NULL,
+    };
     const tsr_attention_saved saved = {
         .out = &r.out, .lse = &r.lse, .dout = &c->dout, .dlse = given(&c->dlse)};
     KIT_OK((form == KIT_FUSED ? tsr_attention_bwd : tsr_attention_unfused_bwd)(ctx, &c->q, &c->k, &c->v,

@@ -19,6 +19,7 @@ typedef struct kit_attention {
     tsr_tensor block_table, k_scale, v_scale; /* may be absent; a case with them runs forward only */
     int64_t dbias_shape[4];
     tsr_attention_options options; /* numbers only */
+    unsigned unwanted;             /* bit i: result i but for out is not asked for */
 } kit_attention;
 
 typedef struct kit_attention_result {
@@ -35,6 +36,9 @@ typedef enum kit_attention_form { KIT_FUSED, KIT_UNFUSED } kit_attention_form;
 kit_attention kit_attention_random(bool plain_only);
 /* One in the regime of few queries, or just outside. */
 kit_attention kit_attention_decoding(bool plain_only);
+
+/* One whose sizes and heads are of the caller's choosing. */
+kit_attention kit_attention_of_sizes(bool plain_only, void (*choose)(kit_attention *));
 
 /* The same case in double, row-major. */
 kit_attention kit_attention_f64(const kit_attention *c);
@@ -71,9 +75,24 @@ bool kit_attention_sees(const kit_attention *c, int64_t b, int64_t h, int64_t i,
  */
 void kit_attention_poison_hidden(const kit_attention *c);
 
+/*
+ * Fails the test unless a result is as close to the truth (of the case in double) as it must be: an error of
+ * twice that of the unfused form in the same dtype, and 2 units in the last place of the largest element.
+ * Where luck decides between the two there is a little more room; where there is no unfused result to compare
+ * with, an absolute bound. The other says whether a result keeps to that one.
+ */
+void kit_attention_check(const kit_attention *c, const kit_attention_result *got,
+                         const kit_attention_result *truth, const kit_attention_result *unfused);
+bool kit_attention_agrees(const kit_attention *c, const kit_attention_result *got,
+                          const kit_attention_result *truth);
+
+/* Fails unless what both have is the same to the bit. */
+void kit_attention_same_bits(const kit_attention *c, const kit_attention_result *a,
+                             const kit_attention_result *b, const char *what);
+
 /* One line that says which case it is. */
 typedef struct kit_attention_line {
-    char text[320];
+    char text[400];
 } kit_attention_line;
 kit_attention_line kit_attention_describe(const kit_attention *c);
 

@@ -103,7 +103,11 @@ void kit_fail(const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    print_error("%s; ISA %s, TSR_SEED=%llu\n", line, kit_isa(), (unsigned long long)kit_seed());
+    if (kit_case() < 0)
+        print_error("%s; ISA %s, TSR_SEED=%llu\n", line, kit_isa(), (unsigned long long)kit_seed());
+    else
+        print_error("%s; repeat with TESSERA_ISA=%s TSR_SEED=%llu TSR_CASE=%lld\n", line, kit_isa(),
+                    (unsigned long long)kit_seed(), (long long)kit_case());
     fail();
     abort(); /* fail() does not return */
 }

@@ -46,7 +46,7 @@ double kit_max_abs(const tsr_tensor *t);   /* largest finite magnitude */
 double kit_ulp(tsr_dtype dtype, double x); /* distance between neighbours at x; 1 for integers */
 bool kit_same_bits(const tsr_tensor *a, const tsr_tensor *b); /* one shape and dtype, any strides */
 
-/* Fails with the line given, followed by ISA and seed. */
+/* Fails with the line given, followed by ISA, seed and, where cases have numbers, the case. */
 void kit_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* "[2, 3] strides [3, 1] at 16": a view's layout, and its address modulo 64. */

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "kit/isa.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -107,3 +106,46 @@ static void for_each(void (*fn)(tsr_context *ctx), bool of_gemm)
 
 void kit_for_each_isa(void (*fn)(tsr_context *ctx)) { for_each(fn, false); }
 void kit_for_each_gemm_isa(void (*fn)(tsr_context *ctx)) { for_each(fn, true); }
+
+/* --- side by side --- */
+
+static struct {
+    tsr_isa isa[TSR_ISA_COUNT];
+    tsr_context *ctx[TSR_ISA_COUNT];
+    int n;
+} side;
+
+static void destroy_side(void)
+{
+    for (int i = 0; i < side.n; i++) tsr_context_destroy(side.ctx[i]);
+}
+
+static void add_side(tsr_isa isa)
+{
+    setenv("TESSERA_ISA", tsr_isa_name(isa), 1);
+    side.isa[side.n] = isa;
+    side.ctx[side.n++] = create("cpu", 2);
+}
+
+static void open_side(void)
+{
+    tsr_isa chosen;
+    KIT_OK(tsr_isa_choose(&chosen));
+    const bool only = getenv("TESSERA_ISA") != NULL;
+    if (!only) announce();
+    add_side(chosen);
+    for (int i = 0; i < TSR_ISA_COUNT && !only; i++)
+        if ((tsr_isa)i != chosen && tsr_isa_missing((tsr_isa)i) == NULL) add_side((tsr_isa)i);
+    if (!only) unsetenv("TESSERA_ISA");
+    atexit(destroy_side);
+}
+
+tsr_context *kit_isa_context(int i)
+{
+    if (side.n == 0) open_side();
+    if (i >= side.n) return NULL;
+    current = tsr_isa_name(side.isa[i]);
+    return side.ctx[i];
+}
+
+bool kit_isa_is_plain(int i) { return tsr_isa_is_plain(side.isa[i]); }

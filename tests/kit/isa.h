@@ -6,6 +6,8 @@
 #ifndef TSR_KIT_ISA_H
 #define TSR_KIT_ISA_H
 
+#include <stdbool.h>
+
 #include "tessera/context.h"
 
 /*
@@ -18,7 +20,15 @@ void kit_for_each_isa(void (*fn)(tsr_context *ctx));
 /* The same with the sets that differ from one of those in the kernels of products alone. */
 void kit_for_each_gemm_isa(void (*fn)(tsr_context *ctx));
 
-/* The set in use inside kit_for_each_isa, else "default". */
+/*
+ * Contexts of two threads side by side, for tests that hold several sets against one truth: 0 is for the set
+ * that would be chosen here, the others follow; NULL after the last. If the environment has TESSERA_ISA, that
+ * is the only one. Failures name the set that was asked for last.
+ */
+tsr_context *kit_isa_context(int i);
+bool kit_isa_is_plain(int i); /* in plain C: slow */
+
+/* The set in use inside kit_for_each_isa, or asked for last; else "default". */
 const char *kit_isa(void);
 
 /* Contexts that live as long as the program. */

@@ -26,8 +26,9 @@ static region *regions;
 static struct {
     tsr_random stream;
     uint64_t seed;
+    int64_t number; /* of the case */
     bool started;
-} source;
+} source = {.number = -1};
 
 uint64_t kit_seed(void)
 {
@@ -42,7 +43,19 @@ uint64_t kit_seed(void)
     return source.seed;
 }
 
-void kit_random_restart(void) { source.stream = (tsr_random){.seed = kit_seed()}; }
+void kit_random_restart(void)
+{
+    source.stream = (tsr_random){.seed = kit_seed()};
+    source.number = -1;
+}
+
+void kit_random_case(uint32_t number, uint32_t part)
+{
+    source.stream = (tsr_random){.seed = kit_seed(), .stream = number * 16 + part};
+    source.number = number;
+}
+
+int64_t kit_case(void) { return source.number; }
 
 tsr_random *kit_random(void)
 {

@@ -25,6 +25,13 @@ tsr_random *kit_random(void);
 uint64_t kit_seed(void);
 void kit_random_restart(void);
 
+/*
+ * A stream of its own for part `part` (below 16) of case `number`: what a case draws does not depend on the
+ * cases before it, and failures name it as TSR_CASE.
+ */
+void kit_random_case(uint32_t number, uint32_t part);
+int64_t kit_case(void); /* -1: none */
+
 int64_t kit_between(int64_t low, int64_t high); /* low..high, both included */
 bool kit_one_in(int64_t n);
 
