@@ -162,7 +162,7 @@ static bool is_plain(const tsr_attention_features *f)
     return f->cap == 0 && f->slope == 0 && f->bias == NULL && f->mask == NULL && !f->dropout;
 }
 
-/* How much a path of its own may take for granted; all give the same bits. */
+/* How much a path of its own may take for granted; the last two give the same bits. */
 typedef enum score_path {
     FEATURED, /* nothing */
     PLAIN,    /* only a window hides, and alpha > 0: the largest product is the largest score */
