@@ -108,7 +108,7 @@ static tsr_status measure_pass(bench *b, attention_case *c, const attention_shap
              ",\"lq\":%" PRId64 ",\"lk\":%" PRId64 ",\"d\":%" PRId64 ",\"dv\":%" PRId64 ",\"causal\":%s",
              pass, tsr_dtype_name(s->dtype), s->b, s->hq, s->hkv, c->lq, s->l, s->d, s->d,
              s->causal ? "true" : "false");
-    return bench_measure(b, &row);
+    return bench_measure(b, &row, NULL);
 }
 
 static tsr_status measure_shape(bench *b, const attention_shape *s, bool decodes)

@@ -30,9 +30,8 @@ tsr_status bench_open(const bench_options *options, bench **out);
 void bench_close(bench *b);
 tsr_context *bench_context(bench *b);
 
-/* Prints the machine's peaks: multiply-adds of each instruction set and type, read bandwidth; one thread,
- * all.
- */
+/* Prints the machine's peaks: multiply-adds of each instruction set and type, exponentials, read bandwidth;
+ * one thread, all. */
 void bench_print_machine(bench *b);
 
 /* Another implementation that takes its turn in every round. */
@@ -47,21 +46,32 @@ typedef struct bench_rival {
 typedef struct bench_row {
     const char *op;      /* "gemm", "attention", "train"                          */
     char shape[128];     /* for people: "2048 x 2048 x 2048"                      */
-    char json[384];      /* the shape's fields for JSON: "\"m\":2048,..."         */
+    char json[512];      /* the shape's fields for JSON: "\"m\":2048,..."         */
+    char note[128];      /* for people, after the floors of a row with exponentials */
     double flop, nbytes; /* of one call: useful operations, and the least bytes   */
+    double n_exp;        /* and exponentials                                      */
     bench_compute compute;
     bool in_cache; /* what it reads stays in cache from call to call: memory is no floor */
     tsr_status (*run)(void *arg);
     void *arg;
     const bench_rival *rivals;
-    int n_rivals; /* at most BENCH_MAX_PEERS */
+    int n_rivals;     /* at most BENCH_MAX_PEERS */
+    int least_rounds; /* 0: seven */
     /* Something that the row is also given as a multiple of, if its seconds are not 0. */
     const char *unit;
     double unit_seconds;
 } bench_row;
 
-/* Times the row and prints it: milliseconds, spread, GFLOP/s, GB/s, floor, share of the floor, rivals. */
-tsr_status bench_measure(bench *b, const bench_row *row);
+typedef struct bench_figures {
+    double ms, floor_ms, rivals_ms[BENCH_MAX_PEERS]; /* NAN: that rival is out */
+} bench_figures;
+
+/*
+ * Times the row and prints it: milliseconds, spread, GFLOP/s, GB/s, floor, share of the floor, rivals. The
+ * floor is the largest of the times that multiplying, exponentials and memory take at their peaks. out may be
+ * NULL.
+ */
+tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out);
 
 /* Seconds of one call, the median of a few, for bench_row's unit. */
 tsr_status bench_time(bench *b, tsr_status (*run)(void *arg), void *arg, double *out);

@@ -70,7 +70,7 @@ static tsr_status measure_case(bench *b, gemm_case *g)
     } else if (p->form <= GEMM_PACKED) { /* no peer has our quantised weights */
         row.n_rivals = bench_peers_prepare(b->peers, p, g->truth, rivals);
     }
-    return bench_measure(b, &row);
+    return bench_measure(b, &row, NULL);
 }
 
 /* A line for people who wait: each row on a terminal, else every tenth. */
