@@ -10,7 +10,13 @@
 #include "base/error.h"
 #include "bench_impl.h"
 
-enum { MAX_ROUNDS = 64, LEAST_ROUNDS = 7, MAX_REPEATS = 3, LEAST_READ_NBYTES = 256 << 20 };
+enum {
+    MAX_ROUNDS = 64,
+    LEAST_ROUNDS = 7,
+    LEAST_QUICK_ROUNDS = 3,
+    MAX_REPEATS = 3,
+    LEAST_READ_NBYTES = 256 << 20
+};
 
 void bench_close(bench *b)
 {
@@ -60,6 +66,13 @@ tsr_status bench_open(const bench_options *options, bench **out)
 }
 
 tsr_context *bench_context(bench *b) { return b->ctx; }
+
+tsr_status bench_open_peers(bench *b, bench_use use, const bench_peer_options *options)
+{
+    bench_peers_close(b->peers);
+    b->peers = NULL;
+    return bench_peers_open(use, options, tsr_context_n_threads(b->ctx), &b->peers);
+}
 
 static void print_peak(const bench *b, const char *isa, int floor, const bench_spread *one,
                        const bench_spread *all)
@@ -182,7 +195,7 @@ static tsr_status time_rounds(const bench_row *row, double scale, row_times *out
     double ours[MAX_ROUNDS], rivals[BENCH_MAX_PEERS][MAX_ROUNDS];
     const double least = 0.01 * scale;
     int n = 0;
-    const int least_rounds = row->least_rounds > 0 ? row->least_rounds : LEAST_ROUNDS;
+    const int least_rounds = row->is_quick ? LEAST_QUICK_ROUNDS : LEAST_ROUNDS;
     TSR_TRY(row->run(row->arg));
     const double first = bench_seconds();
     TSR_TRY(row->run(row->arg));
@@ -190,7 +203,7 @@ static tsr_status time_rounds(const bench_row *row, double scale, row_times *out
     const our_round round = {.row = row,
                              .n_calls = once < least ? (int64_t)(least / (once + 1e-9)) + 1 : 1,
                              .warm_up = row->n_rivals > 0 && once < BENCH_LONG_CALL_SECONDS};
-    const double end = bench_seconds() + scale * (1 + row->n_rivals);
+    const double end = bench_seconds() + (row->is_quick ? 0.2 : 1) * scale * (1 + row->n_rivals);
     memset(out, 0, sizeof *out);
     while (n < MAX_ROUNDS && (n < least_rounds || bench_seconds() < end)) {
         TSR_TRY(time_round(&round, &ours[n]));
@@ -268,7 +281,7 @@ static void print_line(bench *b, const bench_row *row, const row_times *t, int f
                    1e3 * t->rivals[r].least, 1e3 * t->rivals[r].most);
     putchar('\n');
     if (row->n_exp > 0)
-        printf("%-10s floors: multiplying %.3f ms, exponentials %.3f ms, reading %.3f ms%s\n", "",
+        printf("%-10s floors: products %.3f ms, exponentials %.3f ms, reading %.3f ms%s\n", "",
                1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
                1e3 * floor_seconds(b, row, BENCH_READ), row->note);
 }

@@ -55,8 +55,8 @@ typedef struct bench_row {
     tsr_status (*run)(void *arg);
     void *arg;
     const bench_rival *rivals;
-    int n_rivals;     /* at most BENCH_MAX_PEERS */
-    int least_rounds; /* 0: seven */
+    int n_rivals;  /* at most BENCH_MAX_PEERS */
+    bool is_quick; /* three rounds at least, in a fifth of the time */
     /* Something that the row is also given as a multiple of, if its seconds are not 0. */
     const char *unit;
     double unit_seconds;
@@ -76,33 +76,58 @@ tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out);
 /* Seconds of one call, the median of a few, for bench_row's unit. */
 tsr_status bench_time(bench *b, tsr_status (*run)(void *arg), void *arg, double *out);
 
+/* What peers are asked for. */
+typedef enum bench_use { BENCH_PRODUCTS, BENCH_ATTENTION, BENCH_N_USES } bench_use;
+
+typedef struct bench_peer_options {
+    /* "name=path", beside the libraries that are found in the usual places */
+    const char *const *peers;
+    int n_peers;
+    bool no_peers; /* none but those */
+} bench_peer_options;
+
+/*
+ * Starts the peers (peer.h), ending those of an earlier call; bench_close ends them. TSR_ERR_ARGUMENT: no
+ * such API; TSR_ERR_IO: one that was named cannot be used.
+ */
+tsr_status bench_open_peers(bench *b, bench_use use, const bench_peer_options *options);
+
+/* A peer's own process: `tessera bench serve-peer NAME PATHS THREADS`, which only the program itself starts.
+ */
+int bench_serve_peer(const char *name, const char *paths, const char *n_threads);
+
 typedef struct bench_gemm_options {
     const char *set; /* NULL: all of bench_gemm_sets, unless m is given   */
     int64_t m, n, k; /* one shape                                         */
     int64_t batch, heads;
     tsr_dtype dtype;
     int cache; /* of bench_caches */
-    /* "name=path", beside the libraries that are found in the usual places */
-    const char *const *peers;
-    int n_peers;
-    bool no_peers;
 } bench_gemm_options;
 
 extern const char *const bench_gemm_sets[], *const bench_gemm_dtypes[], *const bench_caches[];
 tsr_dtype bench_gemm_dtype(int choice); /* of bench_gemm_dtypes */
 
-/*
- * Starts the peers (peer.h); bench_close ends them. TSR_ERR_ARGUMENT: no such API; TSR_ERR_IO: one that was
- * named cannot be used.
- */
-tsr_status bench_open_peers(bench *b, const bench_gemm_options *options);
+typedef struct bench_attention_options {
+    const char *set;                               /* NULL: all of bench_attention_sets, unless lk is given */
+    int pass;                                      /* of bench_attention_passes                             */
+    int64_t batch, heads, kv_heads, lq, lk, d, dv; /* one shape; 0: kv_heads is heads, lq lk or 1, dv d */
+    tsr_dtype dtype, kv_dtype;
+    int64_t page; /* rows in a page of K and V; 0: not paged */
+    bool causal;
+    double dropout;
+    const char *svg; /* a picture of growing lengths, at this shape's heads and sizes; NULL: none */
+} bench_attention_options;
 
-/* A peer's own process: `tessera bench serve-peer NAME PATHS`, which only the program itself starts. */
-int bench_serve_peer(const char *name, const char *paths);
+extern const char *const bench_attention_sets[], *const bench_attention_passes[];
+extern const char *const bench_attention_dtypes[], *const bench_attention_kv_dtypes[];
+tsr_dtype bench_attention_dtype(int choice); /* of bench_attention_kv_dtypes */
 
-/* The benchmarks. TSR_ERR_ARGUMENT: no such set. */
+/* The benchmarks. TSR_ERR_ARGUMENT: no such set, or a shape that does not fit together. */
 tsr_status bench_gemm(bench *b, const bench_gemm_options *options);
-tsr_status bench_attention(bench *b, const char *set);
+tsr_status bench_attention(bench *b, const bench_attention_options *options);
+/* What is wrong with the options, before anything is measured. */
+tsr_status bench_check_attention(const bench_attention_options *options);
+tsr_status bench_softmax(bench *b);
 /* data: the text that the steps learn from. */
 tsr_status bench_train(bench *b, const char *data);
 

@@ -9,11 +9,6 @@
 #include "bench_impl.h"
 #include "gemm_impl.h"
 
-tsr_status bench_open_peers(bench *b, const bench_gemm_options *options)
-{
-    return bench_peers_open(options, tsr_context_n_threads(b->ctx), &b->peers);
-}
-
 /* The line of the context's kernels that serves: of the compute type, where the set has none of it, of f32.
  */
 static void kernel_name(tsr_context *ctx, bench_compute compute, char *out, size_t size)

@@ -30,14 +30,11 @@ bench_spread bench_spread_of(double *values, int n)
     return (bench_spread){.median = values[n / 2], .least = values[0], .most = values[n - 1]};
 }
 
+/* What the kernel says comes first: glibc counts the cache of every die of some processors. */
 size_t bench_cache_nbytes(void)
 {
     long largest = 0;
-#if defined(_SC_LEVEL3_CACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
-    largest = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    if (largest <= 0) largest = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#endif
-    for (int level = 0; largest <= 0 && level < 5; level++) { /* where the C library does not know */
+    for (int level = 0; largest <= 0 && level < 5; level++) {
         char path[80], unit = 'K';
         long kilobytes = 0;
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", 4 - level);
@@ -46,6 +43,10 @@ size_t bench_cache_nbytes(void)
         if (fscanf(f, "%ld%c", &kilobytes, &unit) >= 1) largest = kilobytes << (unit == 'M' ? 20 : 10);
         fclose(f);
     }
+#if defined(_SC_LEVEL3_CACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE)
+    if (largest <= 0) largest = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    if (largest <= 0) largest = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
     return largest > 0 ? (size_t)largest : (size_t)32 << 20;
 }
 
