@@ -89,33 +89,31 @@ static void add_times(const scaling *s, chart *c)
 {
     const attention_figures *first = &s->figures[0];
     chart_curve *fused = add_curve(c, "fused", colours[0], false);
-    chart_curve *floor = add_curve(c, "floor: multiplying at this machine's peak", floor_colour, true);
-    for (int j = 0; j < s->n; j++) {
-        fused->y[j] = s->figures[j].time.ms;
-        floor->y[j] = s->figures[j].time.floor_ms;
-    }
-    for (int r = 0; r < first->n_rivals && c->n_curves < CHART_MAX_CURVES; r++) {
+    for (int j = 0; j < s->n; j++) fused->y[j] = s->figures[j].time.ms;
+    for (int r = 0; r < first->n_rivals && c->n_curves + 1 < CHART_MAX_CURVES; r++) {
         chart_curve *rival = add_curve(c, first->rivals[r], colours[(r + 1) % N_COLOURS], false);
         for (int j = 0; j < s->n; j++) rival->y[j] = rival_ms(&s->figures[j], first->rivals[r]);
     }
+    chart_curve *floor = add_curve(c, "floor: this machine's peaks", floor_colour, true);
+    for (int j = 0; j < s->n; j++) floor->y[j] = s->figures[j].time.floor_ms;
 }
 
 static void add_memory(const scaling *s, chart *c)
 {
     chart_curve *fused = add_curve(c, "fused", colours[0], false);
-    chart_curve *floor = add_curve(c, "floor: the tensors themselves", floor_colour, true);
     chart_curve *unfused = add_curve(c, "unfused", colours[1], false);
+    chart_curve *floor = add_curve(c, "floor: the tensors alone", floor_colour, true);
     for (int j = 0; j < s->n; j++) {
         const attention_figures *f = &s->figures[j];
         fused->y[j] = (f->operands_nbytes + f->fused_nbytes) * 0x1p-20;
-        floor->y[j] = f->operands_nbytes * 0x1p-20;
         if (f->has_unfused) unfused->y[j] = (f->operands_nbytes + f->unfused_nbytes) * 0x1p-20;
+        floor->y[j] = f->operands_nbytes * 0x1p-20;
     }
 }
 
 static tsr_status draw(const bench *b, const scaling *s, const char *path)
 {
-    enum { WIDTH = 960, HEIGHT = 470, PANEL = 390, TALL = 330, TOP = 78 };
+    enum { WIDTH = 960, HEIGHT = 480, PANEL = 390, TALL = 330, TOP = 88 };
     const attention_problem *p = &s->p;
     chart times = {.title = "time of a call, ms",
                    .x_title = "L, queries and keys",

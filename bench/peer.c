@@ -121,7 +121,9 @@ static tsr_status open_one(bench_peers *peers, bench_use use, const char *name, 
     *p = (peer){.api = api, .socket = -1};
     snprintf(p->name, sizeof p->name, "%s", name);
     if (!spawn(p, use, paths, n_threads)) {
-        if (is_named) return tsr_fail(TSR_ERR_IO, "--peer %s: no process can be started for it", name);
+        if (is_named)
+            return tsr_fail(TSR_ERR_IO, "--peer %s: %s: it cannot be started", name,
+                            tsr_printable(paths).text);
         fprintf(stderr, "peer %s: no process can be started for it\n", name);
         return TSR_OK;
     }

@@ -37,6 +37,7 @@ static int check_flags(attention_flags *f)
         if (f->has_other[PASS] && a->pass != 1 && a->pass != 2)
             return usage_error(COMMAND, "--svg: goes with --pass forward or backward");
         if (!f->has_d) a->d = 64;
+        f->peer.no_peers = true; /* but for those that are named */
     } else if (has_shape && !(f->has_lk && f->has_d)) {
         return usage_error(COMMAND, "--lk, --d: both make a shape");
     }
@@ -60,7 +61,8 @@ static int read_flags(int argc, char **argv, attention_flags *f)
                              "long, short, single, diffusion or decode (default: all of them)"),
                &f->has_set),
         text_option("--svg", "FILE", &a->svg,
-                    "a picture of time and memory over L = 128, 256 ... 16384 instead"),
+                    "a picture of time and memory over L = 128, 256 ... 16384 instead (D 64 by default;\n"
+                    "                             no peers but those that --peer names)"),
         heading("one shape instead of a set"),
         noting(choice_option("--pass", "NAME", &a->pass, bench_attention_passes,
                              "both (forward and backward, a row each; default), forward, backward, decode"),
