@@ -49,6 +49,27 @@ static int check_flags(attention_flags *f)
     return OPTIONS_READ;
 }
 
+static const char description[] =
+    "Measures this machine's own peaks first (multiply-adds, exponentials, reading memory; one\n"
+    "thread and all), then attention as shares of the peak that binds it. Beside it in every\n"
+    "round: the unfused path (two batched products of our own around a softmax, backward\n"
+    "five); the same through the products of OpenBLAS, BLIS and MKL where they are found, for\n"
+    "plain f32; PyTorch's scaled_dot_product_attention where --peer names a Python. Each of those\n"
+    "runs in a process of its own, stopped while another is timed, with as many threads. Every\n"
+    "result is checked, but for others' dropout. Medians of 7 rounds or more.\n\n"
+    "A row has three floors: the time of its products at the multiply-add peak, of its\n"
+    "exponentials at theirs, of reading and writing each tensor once at the read bandwidth. share\n"
+    "is the largest of them over the time measured; floor says which. Operations are\n"
+    "4 B Hq Lq Lk D forward, 2.5 times that backward, half when causal. Memory: the workspace\n"
+    "that the call asks for, and the process's peak with operands and workspace, above what it had\n"
+    "before them.\n\n"
+    "--json: op (peak, attention), pass (forward, backward, decode), dtype, b, hq, hkv, lq, lk,\n"
+    "d, dv, causal, dropout, kv_dtype, page, kernel, workspace_nbytes, peak_rss_nbytes,\n"
+    "unfused_workspace_nbytes, unfused_peak_rss_nbytes, threads, ms, ms_least, ms_most, rounds,\n"
+    "gflops, gbytes_per_s, floor (f32, bf16: multiplying; exp; read), floor_peak, share,\n"
+    "floor_multiply_ms, floor_exp_ms, floor_read_ms, peers {name: ms}, peers_least, peers_most,\n"
+    "peers_call {name: what it called}.\n";
+
 static int read_flags(int argc, char **argv, attention_flags *f)
 {
     bench_attention_options *a = &f->attention;
@@ -107,26 +128,7 @@ static int read_flags(int argc, char **argv, attention_flags *f)
     const command_line line = {
         .command = COMMAND,
         .usage = "[--set NAME | --svg FILE | --lk L --d D] [options]",
-        .description =
-            "Measures this machine's own peaks first (multiply-adds, exponentials, reading memory; one\n"
-            "thread and all), then attention as shares of the peak that binds it. Beside it in every\n"
-            "round: the unfused path (two batched products of our own around a softmax, backward\n"
-            "five); the same through the products of OpenBLAS, BLIS and MKL where they are found, for\n"
-            "plain f32; PyTorch's scaled_dot_product_attention where --peer names a Python. Each of those\n"
-            "runs in a process of its own, stopped while another is timed, with as many threads. Every\n"
-            "result is checked, but for others' dropout. Medians of 7 rounds or more.\n\n"
-            "A row has three floors: the time of its products at the multiply-add peak, of its\n"
-            "exponentials at theirs, of reading and writing each tensor once at the read bandwidth. share\n"
-            "is the largest of them over the time measured; floor says which. Operations are\n"
-            "4 B Hq Lq Lk D forward, 2.5 times that backward, half when causal. Memory: the workspace\n"
-            "that the call asks for, and the process's peak with operands and workspace, above what it had\n"
-            "before them.\n\n"
-            "--json: op (peak, attention), pass (forward, backward, decode), dtype, b, hq, hkv, lq, lk,\n"
-            "d, dv, causal, dropout, kv_dtype, page, kernel, workspace_nbytes, peak_rss_nbytes,\n"
-            "unfused_workspace_nbytes, unfused_peak_rss_nbytes, threads, ms, ms_least, ms_most, rounds,\n"
-            "gflops, gbytes_per_s, floor (f32, bf16: multiplying; exp; read), floor_peak, share,\n"
-            "floor_multiply_ms, floor_exp_ms, floor_read_ms, peers {name: ms}, peers_least, peers_most,\n"
-            "peers_call {name: what it called}.\n",
+        .description = description,
         .example = "tessera bench attention --lk 4096 --d 128 --causal --dtype bf16 --peer torch=python3",
         .options = options,
     };
