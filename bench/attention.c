@@ -95,7 +95,7 @@ static tsr_status measure_case(bench *b, attention_case *c, bool is_quick, atten
                      .nbytes = nbytes,
                      .n_exp = attention_n_exp(p),
                      .compute = attention_case_compute(c),
-                     .in_cache = nbytes < (double)bench_cache_nbytes(),
+                     .in_cache = p->copies == 1 && nbytes < (double)bench_cache_nbytes(),
                      .run = attention_case_run,
                      .arg = c,
                      .rivals = rivals,
@@ -112,7 +112,7 @@ static tsr_status measure_case(bench *b, attention_case *c, bool is_quick, atten
     *out = (attention_figures){.has_unfused = c->unfused.is_ready,
                                .fused_nbytes = (double)c->fused.ws.nbytes,
                                .unfused_nbytes = (double)c->unfused.ws.nbytes,
-                               .operands_nbytes = (double)attention_operands_nbytes(&c->operands),
+                               .operands_nbytes = nbytes,
                                .n_rivals = row.n_rivals};
     for (int r = 0; r < row.n_rivals; r++) out->rivals[r] = rivals[r].name;
     return bench_measure(b, &row, &out->time);

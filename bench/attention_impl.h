@@ -27,6 +27,7 @@ typedef struct attention_path {
 typedef struct attention_case {
     tsr_context *ctx;
     attention_operands operands;
+    int64_t turn; /* counts the calls: which copy is next */
     tsr_tensor t[ATTENTION_N_TENSORS], table, seqlens_k;
     tsr_attention_options options;
     attention_path fused, unfused;

@@ -7,6 +7,9 @@
 
 #include "base/dtype.h"
 #include "memory.h"
+#include "peak.h"
+
+enum { COLD_CACHES = 4 };
 
 const char *const attention_pass_names[ATTENTION_N_PASSES] = {"forward", "backward", "decode"};
 
@@ -41,6 +44,11 @@ tsr_dtype attention_dtype(const attention_problem *p, attention_name name)
     }
 }
 
+static bool has_copies(attention_name name)
+{
+    return is_of_keys(name) && name != ATTENTION_DK && name != ATTENTION_DV;
+}
+
 static int64_t pages_of(const attention_problem *p) { return (p->lk + p->page - 1) / p->page; }
 
 void attention_shape(const attention_problem *p, attention_name name, int64_t shape[4])
@@ -62,21 +70,41 @@ static double numel(const attention_problem *p, attention_name name)
     return (double)shape[0] * (double)shape[1] * (double)shape[2] * (double)shape[3];
 }
 
+static double nbytes_of(const attention_problem *p, attention_name name)
+{
+    return exists(p, name) ? numel(p, name) * (double)tsr_dtype_nbytes(attention_dtype(p, name)) : 0;
+}
+
 double attention_nbytes(const attention_problem *p)
 {
     double sum = 0;
-    for (int i = 0; i < ATTENTION_N_TENSORS; i++) {
-        const attention_name name = (attention_name)i;
-        if (exists(p, name)) sum += numel(p, name) * (double)tsr_dtype_nbytes(attention_dtype(p, name));
-    }
+    for (int i = 0; i < ATTENTION_N_TENSORS; i++) sum += nbytes_of(p, (attention_name)i);
     return sum;
 }
 
-size_t attention_operands_nbytes(const attention_operands *o)
+static double copied_nbytes(const attention_problem *p)
 {
-    size_t sum = 0;
-    for (int i = 0; i < ATTENTION_N_TENSORS; i++) sum += o->nbytes[i];
+    double sum = 0;
+    for (int i = 0; i < ATTENTION_N_TENSORS; i++)
+        if (has_copies((attention_name)i)) sum += nbytes_of(p, (attention_name)i);
     return sum;
+}
+
+double attention_copies_nbytes(const attention_problem *p)
+{
+    return (double)(p->copies - 1) * copied_nbytes(p);
+}
+
+int64_t attention_copies(const attention_problem *p)
+{
+    if (p->pass != ATTENTION_DECODE) return 1;
+    return 1 + (int64_t)(COLD_CACHES * (double)bench_cache_nbytes() / copied_nbytes(p));
+}
+
+void *attention_data(const attention_operands *o, attention_name name, int64_t copy)
+{
+    if (!has_copies(name) || o->data[name] == NULL) return o->data[name];
+    return (char *)o->data[name] + (size_t)(copy % o->p.copies) * o->nbytes[name];
 }
 
 double attention_visible(const attention_problem *p)
@@ -150,15 +178,18 @@ bool attention_operands_create(const attention_problem *p, attention_operands *o
 {
     attention_operands o = {.p = *p, .scale = (float)(1 / sqrt((double)p->d))};
     const double available = (double)bench_available_nbytes();
-    if (available != 0 && attention_nbytes(p) > available * 7 / 8) return false;
+    if (available != 0 && attention_nbytes(p) + attention_copies_nbytes(p) > available * 7 / 8) return false;
     bool made = make_table(&o);
     for (int i = 0; i < ATTENTION_N_TENSORS && made; i++) {
         const attention_name name = (attention_name)i;
         if (!exists(p, name)) continue;
         o.nbytes[i] = (size_t)numel(p, name) * tsr_dtype_nbytes(attention_dtype(p, name));
-        o.data[i] = bench_map(o.nbytes[i]);
+        const int64_t copies = has_copies(name) ? p->copies : 1;
+        o.data[i] = bench_map((size_t)copies * o.nbytes[i]);
         made = o.data[i] != NULL;
         if (made) fill(&o, name);
+        for (int64_t copy = 1; copy < copies && made; copy++)
+            memcpy(attention_data(&o, name, copy), o.data[i], o.nbytes[i]);
     }
     if (made)
         *out = o;
@@ -169,7 +200,10 @@ bool attention_operands_create(const attention_problem *p, attention_operands *o
 
 void attention_operands_destroy(attention_operands *o)
 {
-    for (int i = 0; i < ATTENTION_N_TENSORS; i++) bench_unmap(o->data[i], o->nbytes[i]);
+    for (int i = 0; i < ATTENTION_N_TENSORS; i++) {
+        const size_t copies = has_copies((attention_name)i) ? (size_t)o->p.copies : 1;
+        bench_unmap(o->data[i], copies * o->nbytes[i]);
+    }
     free(o->table);
     free(o->seqlens_k);
     *o = (attention_operands){.p = o->p};

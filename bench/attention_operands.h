@@ -2,7 +2,9 @@
  * bench/attention_operands.h - what attention is run on, made alike by the program and by each of its peers
  *
  * Values depend on the place in the tensor alone, so every process attends to the same numbers, and results
- * are compared at a few places instead of being sent about.
+ * are compared at a few places instead of being sent about. When a model decodes, the caches of its other
+ * layers pass between two calls: so there are copies of K and V, together four times the last level of cache,
+ * that take turns.
  */
 #ifndef TSR_BENCH_ATTENTION_OPERANDS_H
 #define TSR_BENCH_ATTENTION_OPERANDS_H
@@ -27,7 +29,8 @@ typedef struct attention_problem {
     int64_t pass, dtype, kv_dtype; /* kv_dtype: dtype, or s8 with a scale for each row */
     int64_t b, hq, hkv, lq, lk, d, dv;
     int64_t causal;
-    int64_t page; /* rows in a page of K and V; 0: they are not paged */
+    int64_t page;   /* rows in a page of K and V; 0: they are not paged */
+    int64_t copies; /* of K and V; 1 but for decoding */
     double dropout;
 } attention_problem;
 
@@ -49,21 +52,27 @@ typedef enum attention_name {
 
 typedef struct attention_operands {
     attention_problem p;
-    float scale;                     /* of the scores */
-    void *data[ATTENTION_N_TENSORS]; /* NULL where the problem has none */
-    size_t nbytes[ATTENTION_N_TENSORS];
-    int32_t *table;     /* [B, pages of a sequence]: where its pages lie, out of order */
-    int64_t n_pages;    /* of a sequence */
-    int32_t *seqlens_k; /* [B], where K and V are paged */
+    float scale;                        /* of the scores */
+    void *data[ATTENTION_N_TENSORS];    /* NULL where the problem has none; of K and V, their copies' first */
+    size_t nbytes[ATTENTION_N_TENSORS]; /* of one copy */
+    int32_t *table;                     /* [B, pages of a sequence]: where its pages lie, out of order */
+    int64_t n_pages;                    /* of a sequence */
+    int32_t *seqlens_k;                 /* [B], where K and V are paged */
 } attention_operands;
 
 /* false: not enough memory. */
 bool attention_operands_create(const attention_problem *p, attention_operands *out);
 void attention_operands_destroy(attention_operands *o);
 
-/* Bytes that a call must read and write, each once; those of the tensors above. */
+/* How many copies of K and V a problem should have. */
+int64_t attention_copies(const attention_problem *p);
+/* A tensor; K, V and their scales: the copy's, of which `copy` may be any count of turns. */
+void *attention_data(const attention_operands *o, attention_name name, int64_t copy);
+
+/* Bytes that a call must read and write, each once: those of the tensors above, one copy. */
 double attention_nbytes(const attention_problem *p);
-size_t attention_operands_nbytes(const attention_operands *o);
+/* Bytes that the other copies take. */
+double attention_copies_nbytes(const attention_problem *p);
 
 /* How many scores are not masked, as a share of Lq * Lk: 1/2 of a causal square. */
 double attention_visible(const attention_problem *p);

@@ -25,6 +25,7 @@ static tsr_status add(attention_list *list, attention_problem p)
         list->items = items;
         list->capacity = capacity;
     }
+    p.copies = attention_copies(&p);
     list->items[list->n++] = p;
     return TSR_OK;
 }

@@ -105,13 +105,12 @@ static void add_key_row(const wanted *w, double factor, const key_row *row)
     for (int c = 0; c < ATTENTION_RUN; c++) w->values[c] += factor * key_at(row, w->columns[c]);
 }
 
-/* out = sum_j P_j v_j   and   dq = scale sum_j dS_j k_j, dS = P (dP - sum_j P_j dP_j) */
-static void query_truth(const query *x, attention_name name, const wanted *w, double *row)
+/* row: P's. out = sum_j P_j v_j   and   dq = scale sum_j dS_j k_j, dS = P (dP - sum_j P_j dP_j) */
+static void query_truth(const query *x, attention_name name, const wanted *w, const double *row)
 {
     const attention_problem *p = &x->o->p;
     const int64_t head = x->h / (p->hq / p->hkv);
     double delta = 0;
-    probabilities(x, row);
     for (int64_t j = 0; j < p->lk && name == ATTENTION_DQ; j++)
         if (row[j] > 0) delta += row[j] * kept(x, j) * gradient_of_p(x, j);
     for (int64_t j = 0; j < p->lk; j++) {
@@ -156,6 +155,7 @@ bool attention_truth(const attention_operands *o, double samples[ATTENTION_N_SAM
     attention_name results[3];
     int64_t places[ATTENTION_N_SAMPLES];
     const int n = attention_results((attention_pass)p->pass, results);
+    int64_t last = -1;
     double *scratch = malloc((size_t)(p->lk + 1) * sizeof *scratch);
     if (scratch == NULL) return false;
     attention_places(p, places);
@@ -170,10 +170,13 @@ bool attention_truth(const attention_operands *o, double samples[ATTENTION_N_SAM
         }
         const int64_t row = places[s] / shape[3];
         const query x = {.o = o, .b = row / p->lq / p->hq, .h = row / p->lq % p->hq, .i = row % p->lq};
-        if (name == ATTENTION_DK || name == ATTENTION_DV)
+        if (name == ATTENTION_DK || name == ATTENTION_DV) {
             key_truth(o, name, row, &w);
-        else
-            query_truth(&x, name, &w, scratch);
+            continue;
+        }
+        if (row != last) probabilities(&x, scratch);
+        last = row;
+        query_truth(&x, name, &w, scratch);
     }
     free(scratch);
     return true;

@@ -33,7 +33,7 @@ typedef struct peer_request {
     int64_t places[PEER_N_SAMPLES]; /* the same: which elements are the samples */
     gemm_problem problem;           /* PREPARE           */
 } peer_request;
-_Static_assert(offsetof(peer_request, attention) == 16 && offsetof(peer_request, places) == 16 + 13 * 8,
+_Static_assert(offsetof(peer_request, attention) == 16 && offsetof(peer_request, places) == 16 + 14 * 8,
                "as in peer_torch.py");
 
 typedef struct peer_reply {

@@ -19,14 +19,14 @@ static struct {
     tsr_threads *threads;
     const bench_softmax_kernel *kernel;
     float *s, *ds; /* [m, Lk] of one product */
-    int64_t m;
+    int64_t m, turn;
 } peer;
 
 static float *matrix(attention_name name, int64_t b, int64_t head)
 {
     int64_t shape[4];
     attention_shape(&peer.o->p, name, shape);
-    return (float *)peer.o->data[name] + (b * shape[1] + head) * shape[2] * shape[3];
+    return (float *)attention_data(peer.o, name, peer.turn) + (b * shape[1] + head) * shape[2] * shape[3];
 }
 
 static void softmax_rows(void *arg, int64_t item, int32_t slot)
@@ -98,6 +98,7 @@ void peer_attention_run(void)
                 backward_head(b, head, head / group, head % group == 0);
             else
                 forward_head(b, head, head / group);
+    peer.turn++;
 }
 
 void peer_attention_finish(void)

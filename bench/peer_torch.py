@@ -15,7 +15,7 @@ import time
 PREPARE_GEMM, PREPARE_ATTENTION, ROUND = 0, 1, 2
 FORWARD, BACKWARD, DECODE = 0, 1, 2
 Q, K, V, DOUT = 0, 1, 2, 3
-REQUEST = "=iid12qd256q"  # kind, unused, least_seconds; the problem; places
+REQUEST = "=iid13qd256q"  # kind, unused, least_seconds; the problem; places
 REPLY = "=iid256d160s"  # ok, unused, seconds, samples, text
 N_SAMPLES, RUN = 256, 16
 LONG_CALL_SECONDS = 0.02
@@ -53,7 +53,7 @@ class Case:
     """One problem's tensors, and a call."""
 
     def __init__(self, torch, problem):
-        self.which, dtype, kv_dtype, b, hq, hkv, lq, lk, d, dv, causal, page, dropout = problem
+        self.which, dtype, kv_dtype, b, hq, hkv, lq, lk, d, dv, causal, page, copies, dropout = problem
         types = {F32: torch.float32, BF16: torch.bfloat16, F16: torch.float16}
         if kv_dtype not in types or page > 0:
             raise ValueError("it has no int8 and no pages here")
@@ -64,6 +64,8 @@ class Case:
         self.q = values(torch, Q, (b, hq, lq, d), kind)
         self.k = values(torch, K, (b, hkv, lk, d), kind)
         self.v = values(torch, V, (b, hkv, lk, dv), kind)
+        self.copies = [(self.k, self.v)] + [(self.k.clone(), self.v.clone()) for _ in range(copies - 1)]
+        self.turn = 0
         self.options = {"is_causal": bool(causal), "dropout_p": dropout}
         if hq != hkv:
             self.options["enable_gqa"] = True
@@ -74,7 +76,9 @@ class Case:
 
     def attend(self):
         attention = self.torch.nn.functional.scaled_dot_product_attention
-        return attention(self.q, self.k, self.v, **self.options)
+        k, v = self.copies[self.turn % len(self.copies)]
+        self.turn += 1
+        return attention(self.q, k, v, **self.options)
 
     def run(self):
         """The results, in the order of attention_results()."""
@@ -105,7 +109,7 @@ class Case:
 def answer(torch, cases, request):
     """cases: the one that is ready, if any. Returns what goes back."""
     fields = struct.unpack_from(REQUEST, request)
-    kind, least_seconds, problem, places = fields[0], fields[2], fields[3:16], fields[16:]
+    kind, least_seconds, problem, places = fields[0], fields[2], fields[3:17], fields[17:]
     if kind == PREPARE_ATTENTION:
         cases.clear()  # frees its tensors first
         case = Case(torch, problem)

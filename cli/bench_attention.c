@@ -62,7 +62,7 @@ static const char description[] =
     "is the largest of them over the time measured; floor says which. Operations are\n"
     "4 B Hq Lq Lk D forward, 2.5 times that backward, half when causal. Memory: the workspace\n"
     "that the call asks for, and the process's peak with operands and workspace, above what it had\n"
-    "before them.\n\n"
+    "before them. Decoding takes turns over copies of K and V of four times the last-level cache.\n\n"
     "--json: op (peak, attention), pass (forward, backward, decode), dtype, b, hq, hkv, lq, lk,\n"
     "d, dv, causal, dropout, kv_dtype, page, kernel, workspace_nbytes, peak_rss_nbytes,\n"
     "unfused_workspace_nbytes, unfused_peak_rss_nbytes, threads, ms, ms_least, ms_most, rounds,\n"
