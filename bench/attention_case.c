@@ -179,33 +179,33 @@ static const char *find_kernel(const char *lines, const char *family, const char
     return NULL;
 }
 
-/* A kernel of attention's own for bf16, where the set in use has one. */
-static const char *bf16_kernel(const attention_case *c, int *length)
+/* Forward multiplies bf16 by the set's own instructions, where it has them; backward and decoding widen it.
+ */
+static bool multiplies_bf16(const attention_case *c)
 {
-    if (c->operands.p.dtype != TSR_BF16) return NULL;
-    const char *family = c->operands.p.pass == ATTENTION_DECODE ? "attention_decode" : "attention_score";
-    return find_kernel(tsr_context_kernels(c->ctx), family, "bf16", length);
+    int length;
+    const attention_problem *p = &c->operands.p;
+    const char *lines = tsr_context_kernels(c->ctx);
+    return p->dtype == TSR_BF16 && p->pass == ATTENTION_FORWARD && p->lq > ATTENTION_FEW_QUERIES &&
+           find_kernel(lines, "gemm_bf16_", "gemm", &length) != NULL;
 }
 
 bench_compute attention_case_compute(const attention_case *c)
 {
-    int length;
-    return bf16_kernel(c, &length) != NULL ? BENCH_BF16 : BENCH_F32;
+    return multiplies_bf16(c) ? BENCH_BF16 : BENCH_F32;
 }
 
 void attention_case_kernel(const attention_case *c, char *out, size_t size)
 {
     const char *lines = tsr_context_kernels(c->ctx);
-    const bool decodes = c->operands.p.pass == ATTENTION_DECODE;
+    const bool decodes = c->operands.p.lq <= ATTENTION_FEW_QUERIES && !is_backward(c);
     int length = 0, product_length = 0;
-    const char *name = bf16_kernel(c, &length);
-    const char *type = name != NULL ? "bf16" : "f32";
-    if (name == NULL)
-        name = find_kernel(lines, decodes ? "attention_decode" : "attention_score", type, &length);
-    const char *product = decodes ? NULL : find_kernel(lines, "gemm", type, &product_length);
+    const char *name = find_kernel(lines, decodes ? "attention_decode" : "attention_score", "f32", &length);
+    const char *product = find_kernel(lines, multiplies_bf16(c) ? "gemm_bf16_" : "gemm_f32", "gemm",
+                                      &product_length);
     if (name == NULL)
         snprintf(out, size, "%s", tsr_context_backend(c->ctx));
-    else if (product == NULL)
+    else if (decodes || product == NULL)
         snprintf(out, size, "%.*s", length, name);
     else
         snprintf(out, size, "%.*s,%.*s", length, name, product_length, product);

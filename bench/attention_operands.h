@@ -22,6 +22,9 @@ typedef enum attention_pass {
     ATTENTION_N_PASSES
 } attention_pass;
 
+/* With at most so many, forward takes the way of decoding. */
+enum { ATTENTION_FEW_QUERIES = 16 };
+
 extern const char *const attention_pass_names[ATTENTION_N_PASSES];
 
 /* Travels to peers as it is; peer_torch.py reads it by these places. */

@@ -145,7 +145,7 @@ tsr_status attention_list_set(const char *set, attention_list *out)
 /* What decoding alone may have. */
 static tsr_status check_decode(const attention_problem *p)
 {
-    if (p->lq > 16 && p->pass == ATTENTION_DECODE)
+    if (p->lq > ATTENTION_FEW_QUERIES && p->pass == ATTENTION_DECODE)
         return tsr_fail(TSR_ERR_ARGUMENT, "--lq: %" PRId64 " queries, decoding has 1 to 16", p->lq);
     if (p->pass != ATTENTION_DECODE && (p->kv_dtype != p->dtype || p->page > 0))
         return tsr_fail(TSR_ERR_ARGUMENT, "%s: goes with --pass decode",

@@ -162,6 +162,7 @@ static int floor_of(bench *b, const bench_row *row)
         if (row->in_cache && floor == BENCH_READ) continue;
         if (floor_seconds(b, row, floor) > floor_seconds(b, row, slowest)) slowest = floor;
     }
+    if (row->n_exp > 0 && b->best[BENCH_F32] == 0) measure_floor(b, BENCH_F32); /* for share_f32 */
     return slowest;
 }
 
@@ -238,7 +239,8 @@ static void print_json(const bench *b, const bench_row *row, const row_times *t,
            row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
            b->best[floor], share);
     if (row->n_exp > 0)
-        printf(",\"floor_multiply_ms\":%.4f,\"floor_exp_ms\":%.4f,\"floor_read_ms\":%.4f",
+        printf(",\"share_f32\":%.3f,\"floor_multiply_ms\":%.4f,\"floor_exp_ms\":%.4f,\"floor_read_ms\":%.4f",
+               floor_seconds(b, row, BENCH_F32) / t->ours.median,
                1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
                1e3 * floor_seconds(b, row, BENCH_READ));
     if (row->unit_seconds > 0)
@@ -286,10 +288,14 @@ static void print_line(bench *b, const bench_row *row, const row_times *t, int f
                1e3 * floor_seconds(b, row, BENCH_READ), row->note);
 }
 
-static void copy_figures(const bench *b, const bench_row *row, const row_times *t, int floor,
-                         bench_figures *out)
+double bench_floor_ms(bench *b, const bench_row *row)
 {
-    *out = (bench_figures){.ms = 1e3 * t->ours.median, .floor_ms = 1e3 * floor_seconds(b, row, floor)};
+    return 1e3 * floor_seconds(b, row, floor_of(b, row));
+}
+
+static void copy_figures(const bench_row *row, const row_times *t, bench_figures *out)
+{
+    *out = (bench_figures){.ms = 1e3 * t->ours.median};
     for (int r = 0; r < row->n_rivals; r++)
         out->rivals_ms[r] = t->failed[r] ? (double)NAN : 1e3 * t->rivals[r].median;
 }
@@ -313,6 +319,6 @@ tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
     else
         print_line(b, row, &t, floor, share);
     fflush(stdout);
-    if (out != NULL) copy_figures(b, row, &t, floor, out);
+    if (out != NULL) copy_figures(row, &t, out);
     return TSR_OK;
 }

@@ -11,7 +11,7 @@
 #include "kernel/softmax_f32.h"
 #include "peer.h"
 
-enum { FEW_QUERIES = 16, ROWS = 16 };
+enum { ROWS = 16 };
 
 static struct {
     const attention_operands *o;
@@ -122,7 +122,8 @@ bool peer_attention_prepare(const attention_operands *o, peer_sgemm *sgemm, int3
     }
     peer.o = o;
     peer.sgemm = sgemm;
-    peer.m = p->lq <= FEW_QUERIES && p->pass != ATTENTION_BACKWARD ? p->lq * (p->hq / p->hkv) : p->lq;
+    peer.m = p->lq <= ATTENTION_FEW_QUERIES && p->pass != ATTENTION_BACKWARD ? p->lq * (p->hq / p->hkv)
+                                                                             : p->lq;
     const size_t nbytes = (size_t)(peer.m * p->lk) * sizeof(float);
     peer.s = malloc(nbytes);
     peer.ds = p->pass == ATTENTION_BACKWARD ? malloc(nbytes) : NULL;

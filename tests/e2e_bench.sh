@@ -121,7 +121,7 @@ for pass in forward backward; do
     has causal true
     has dropout 0.25
     has threads 2
-    has_keys kernel ms ms_least ms_most rounds gflops gbytes_per_s floor floor_peak share floor_multiply_ms \
+    has_keys kernel ms ms_least ms_most rounds gflops gbytes_per_s floor floor_peak share share_f32 floor_multiply_ms \
         floor_exp_ms floor_read_ms workspace_nbytes peak_rss_nbytes unfused_workspace_nbytes \
         unfused_peak_rss_nbytes peers
     check 'has no unfused time' grep -q '"peers":{"unfused":[0-9.]*}' stdout
