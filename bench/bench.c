@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,7 +10,13 @@
 #include "base/error.h"
 #include "bench_impl.h"
 
-enum { MAX_ROUNDS = 64, LEAST_ROUNDS = 7, MAX_REPEATS = 3, LEAST_READ_NBYTES = 256 << 20 };
+enum {
+    MAX_ROUNDS = 64,
+    LEAST_ROUNDS = 7,
+    LEAST_QUICK_ROUNDS = 3,
+    MAX_REPEATS = 3,
+    LEAST_READ_NBYTES = 256 << 20
+};
 
 void bench_close(bench *b)
 {
@@ -21,13 +28,13 @@ void bench_close(bench *b)
     free(b);
 }
 
-/* For each compute type the loop of the best set that has one and serves `isa`. */
+/* For each rate the loop of the best set that has one and serves `isa`. */
 static void pick_peaks(bench *b, tsr_isa isa)
 {
     for (const tsr_peak_kernel *const *kernel = tsr_peak_kernels; *kernel != NULL; kernel++) {
         if (!tsr_isa_serves((*kernel)->isa, isa) && kernel[1] != NULL) continue;
-        for (int c = 0; c < BENCH_N_COMPUTES; c++)
-            if (b->multiply[c] == NULL) b->multiply[c] = bench_multiply_of(*kernel, (bench_compute)c);
+        for (int f = 0; f < BENCH_N_FLOORS; f++)
+            if (b->loops[f] == NULL) b->loops[f] = bench_loop_of(*kernel, f);
         if (b->reader == NULL && (*kernel)->read != NULL) b->reader = *kernel;
     }
 }
@@ -60,11 +67,19 @@ tsr_status bench_open(const bench_options *options, bench **out)
 
 tsr_context *bench_context(bench *b) { return b->ctx; }
 
+tsr_status bench_open_peers(bench *b, bench_use use, const bench_peer_options *options)
+{
+    bench_peers_close(b->peers);
+    b->peers = NULL;
+    return bench_peers_open(use, options, tsr_context_n_threads(b->ctx), &b->peers);
+}
+
 static void print_peak(const bench *b, const char *isa, int floor, const bench_spread *one,
                        const bench_spread *all)
 {
     const int n = (int)tsr_threads_count(b->threads);
-    const char *what = bench_floor_names[floor], *unit = floor == BENCH_READ ? "gbytes_per_s" : "gflops";
+    const char *what = bench_floor_names[floor];
+    const char *unit = floor == BENCH_READ ? "gbytes_per_s" : floor == BENCH_EXP ? "gexp_per_s" : "gflops";
     if (b->options.json) {
         printf("{\"op\":\"peak\",\"floor\":\"%s\",\"isa\":\"%s\",\"threads\":%d", what, isa, n);
         printf(",\"%s_one\":%.1f,\"%s_one_median\":%.1f,\"%s_one_least\":%.1f", unit, one->most, unit,
@@ -73,6 +88,9 @@ static void print_peak(const bench *b, const char *isa, int floor, const bench_s
                all->median, unit, all->least);
     } else if (floor == BENCH_READ) {
         printf("memory     read               %8.1f GB/s on one thread,    %8.1f on %d\n", one->most,
+               all->most, n);
+    } else if (floor == BENCH_EXP) {
+        printf("%-10s %-4s exponentials %7.2f G/s on one thread,     %8.2f on %d\n", isa, "f32", one->most,
                all->most, n);
     } else {
         printf("%-10s %-4s multiply-add  %8.1f GFLOP/s on one thread, %8.1f on %d\n", isa, what, one->most,
@@ -92,12 +110,11 @@ void bench_print_machine(bench *b)
             fprintf(stderr, "%-10s not here: %s\n", isa, missing);
             continue;
         }
-        for (int c = 0; c < BENCH_N_COMPUTES; c++) {
-            const bench_multiply multiply = bench_multiply_of(kernel, (bench_compute)c);
-            if (multiply == NULL) continue;
-            const bench_spread one = bench_multiply_peak(single, multiply),
-                               all = bench_multiply_peak(b->threads, multiply);
-            print_peak(b, isa, c, &one, &all);
+        for (int f = 0; f < BENCH_N_FLOORS; f++) {
+            const tsr_peak_loop loop = bench_loop_of(kernel, f);
+            if (loop == NULL) continue;
+            const bench_spread one = bench_loop_peak(single, loop), all = bench_loop_peak(b->threads, loop);
+            print_peak(b, isa, f, &one, &all);
         }
     }
     const bench_spread one = bench_read_peak(single, b->reader, b->memory, b->memory_nbytes),
@@ -111,19 +128,42 @@ static double measure_floor(bench *b, int floor)
 {
     const double now = floor == BENCH_READ
                            ? bench_read_peak(b->threads, b->reader, b->memory, b->memory_nbytes).most
-                           : bench_multiply_peak(b->threads, b->multiply[floor]).most;
+                           : bench_loop_peak(b->threads, b->loops[floor]).most;
     if (now > b->best[floor]) b->best[floor] = now;
     return now;
 }
 
-/* What bounds the row: where the set has no instruction for the compute type, f32's. */
+/* Where the set has no instruction for the compute type, f32's. */
+static int multiply_floor(const bench *b, const bench_row *row)
+{
+    return b->loops[row->compute] != NULL ? (int)row->compute : BENCH_F32;
+}
+
+/* What the row asks of a floor, in the unit of its peak times 10^9. */
+static double work_for(const bench_row *row, int floor)
+{
+    return floor == BENCH_READ ? row->nbytes : floor == BENCH_EXP ? row->n_exp : row->flop;
+}
+
+static double floor_seconds(const bench *b, const bench_row *row, int floor)
+{
+    const double work = work_for(row, floor);
+    return work > 0 ? work * 1e-9 / b->best[floor] : 0;
+}
+
+/* What bounds the row. */
 static int floor_of(bench *b, const bench_row *row)
 {
-    const int compute = b->multiply[row->compute] != NULL ? (int)row->compute : BENCH_F32;
-    if (b->best[compute] == 0) measure_floor(b, compute);
-    if (b->best[BENCH_READ] == 0) measure_floor(b, BENCH_READ);
-    if (row->in_cache) return compute;
-    return row->flop / b->best[compute] >= row->nbytes / b->best[BENCH_READ] ? compute : BENCH_READ;
+    const int candidates[] = {multiply_floor(b, row), BENCH_READ, BENCH_EXP};
+    int slowest = candidates[0];
+    for (int i = 0; i < 3; i++) {
+        const int floor = candidates[i];
+        if (b->best[floor] == 0 && (i == 0 || work_for(row, floor) > 0)) measure_floor(b, floor);
+        if (row->in_cache && floor == BENCH_READ) continue;
+        if (floor_seconds(b, row, floor) > floor_seconds(b, row, slowest)) slowest = floor;
+    }
+    if (row->n_exp > 0 && b->best[BENCH_F32] == 0) measure_floor(b, BENCH_F32); /* for share_f32 */
+    return slowest;
 }
 
 typedef struct row_times {
@@ -156,6 +196,7 @@ static tsr_status time_rounds(const bench_row *row, double scale, row_times *out
     double ours[MAX_ROUNDS], rivals[BENCH_MAX_PEERS][MAX_ROUNDS];
     const double least = 0.01 * scale;
     int n = 0;
+    const int least_rounds = row->is_quick ? LEAST_QUICK_ROUNDS : LEAST_ROUNDS;
     TSR_TRY(row->run(row->arg));
     const double first = bench_seconds();
     TSR_TRY(row->run(row->arg));
@@ -163,9 +204,9 @@ static tsr_status time_rounds(const bench_row *row, double scale, row_times *out
     const our_round round = {.row = row,
                              .n_calls = once < least ? (int64_t)(least / (once + 1e-9)) + 1 : 1,
                              .warm_up = row->n_rivals > 0 && once < BENCH_LONG_CALL_SECONDS};
-    const double end = bench_seconds() + scale * (1 + row->n_rivals);
+    const double end = bench_seconds() + (row->is_quick ? 0.2 : 1) * scale * (1 + row->n_rivals);
     memset(out, 0, sizeof *out);
-    while (n < MAX_ROUNDS && (n < LEAST_ROUNDS || bench_seconds() < end)) {
+    while (n < MAX_ROUNDS && (n < least_rounds || bench_seconds() < end)) {
         TSR_TRY(time_round(&round, &ours[n]));
         if (row->n_rivals > 0) let_threads_sleep();
         for (int r = 0; r < row->n_rivals; r++)
@@ -197,6 +238,11 @@ static void print_json(const bench *b, const bench_row *row, const row_times *t,
     printf(",\"gflops\":%.2f,\"gbytes_per_s\":%.2f,\"floor\":\"%s\",\"floor_peak\":%.1f,\"share\":%.3f",
            row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
            b->best[floor], share);
+    if (row->n_exp > 0)
+        printf(",\"share_f32\":%.3f,\"floor_multiply_ms\":%.4f,\"floor_exp_ms\":%.4f,\"floor_read_ms\":%.4f",
+               floor_seconds(b, row, BENCH_F32) / t->ours.median,
+               1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
+               1e3 * floor_seconds(b, row, BENCH_READ));
     if (row->unit_seconds > 0)
         printf(",\"unit\":\"%s\",\"unit_ms\":%.4f,\"units\":%.3f", row->unit, 1e3 * row->unit_seconds,
                t->ours.median / row->unit_seconds);
@@ -236,9 +282,25 @@ static void print_line(bench *b, const bench_row *row, const row_times *t, int f
             printf("  %s %.3f (%.3g-%.3g)", row->rivals[r].name, 1e3 * t->rivals[r].median,
                    1e3 * t->rivals[r].least, 1e3 * t->rivals[r].most);
     putchar('\n');
+    if (row->n_exp > 0)
+        printf("%-10s floors: products %.3f ms, exponentials %.3f ms, reading %.3f ms%s\n", "",
+               1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
+               1e3 * floor_seconds(b, row, BENCH_READ), row->note);
 }
 
-tsr_status bench_measure(bench *b, const bench_row *row)
+double bench_floor_ms(bench *b, const bench_row *row)
+{
+    return 1e3 * floor_seconds(b, row, floor_of(b, row));
+}
+
+static void copy_figures(const bench_row *row, const row_times *t, bench_figures *out)
+{
+    *out = (bench_figures){.ms = 1e3 * t->ours.median};
+    for (int r = 0; r < row->n_rivals; r++)
+        out->rivals_ms[r] = t->failed[r] ? (double)NAN : 1e3 * t->rivals[r].median;
+}
+
+tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
 {
     const int floor = floor_of(b, row);
     row_times t;
@@ -251,12 +313,12 @@ tsr_status bench_measure(bench *b, const bench_row *row)
         fprintf(stderr, "%s %s: the machine's %s peak moved by %.0f %%, measuring again\n", row->op,
                 row->shape, bench_floor_names[floor], 100 * (moved - 1));
     }
-    const double work = floor == BENCH_READ ? row->nbytes : row->flop;
-    const double share = work / t.ours.median * 1e-9 / b->best[floor];
+    const double share = floor_seconds(b, row, floor) / t.ours.median;
     if (b->options.json)
         print_json(b, row, &t, floor, share);
     else
         print_line(b, row, &t, floor, share);
     fflush(stdout);
+    if (out != NULL) copy_figures(row, &t, out);
     return TSR_OK;
 }

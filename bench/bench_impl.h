@@ -12,7 +12,7 @@ struct bench {
     bench_options options;
     tsr_context *ctx;
     tsr_threads *threads;
-    bench_multiply multiply[BENCH_N_COMPUTES]; /* of the set in use; NULL where it has none */
+    tsr_peak_loop loops[BENCH_N_FLOORS]; /* of the set in use; NULL where it has none */
     const tsr_peak_kernel *reader;
     char *memory; /* to be read */
     size_t memory_nbytes;

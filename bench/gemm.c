@@ -9,11 +9,6 @@
 #include "bench_impl.h"
 #include "gemm_impl.h"
 
-tsr_status bench_open_peers(bench *b, const bench_gemm_options *options)
-{
-    return bench_peers_open(options, tsr_context_n_threads(b->ctx), &b->peers);
-}
-
 /* The line of the context's kernels that serves: of the compute type, where the set has none of it, of f32.
  */
 static void kernel_name(tsr_context *ctx, bench_compute compute, char *out, size_t size)
@@ -70,7 +65,7 @@ static tsr_status measure_case(bench *b, gemm_case *g)
     } else if (p->form <= GEMM_PACKED) { /* no peer has our quantised weights */
         row.n_rivals = bench_peers_prepare(b->peers, p, g->truth, rivals);
     }
-    return bench_measure(b, &row);
+    return bench_measure(b, &row, NULL);
 }
 
 /* A line for people who wait: each row on a terminal, else every tenth. */

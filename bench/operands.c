@@ -1,16 +1,14 @@
 /* bench/operands.c - memory for the operands, their values, and what their product must be */
-#define _GNU_SOURCE
 #include "operands.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/dtype.h"
+#include "memory.h"
 #include "peak.h"
 
-enum { LARGE_PAGE = 2 << 20, GAP = 3 * 64, COLD_CACHES = 4 };
+enum { GAP = 3 * 64, COLD_CACHES = 4 };
 
 const char *const gemm_form_names[GEMM_N_FORMS] = {
     "matmul", "loop", "bmm", "strided", "pointers", "scattered", "packed", "int8", "int4/32", "int4/128",
@@ -32,32 +30,12 @@ int64_t gemm_copies(const gemm_problem *p, size_t nbytes)
     return (int64_t)((COLD_CACHES * bench_cache_nbytes() + nbytes - 1) / nbytes);
 }
 
-/* NULL if there is not enough memory. */
-static char *allocate(size_t nbytes)
-{
-    char *memory = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-    madvise(memory, nbytes, MADV_HUGEPAGE);
-#endif
-    return memory;
-}
-
-/* A mixing of the bits of x in which each depends on all. (Steele et al., 2014: SplitMix64) */
-static uint64_t mixed(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 /* Four values of [-1, 1) from 64 bits; whole numbers for s8: 0 .. 127 where `is_a`, so that a library whose A
  * is unsigned multiplies the same ones, else -127 .. 127. */
 static void fill_matrix(void *data, tsr_dtype dtype, int64_t n, uint64_t seed, bool is_a)
 {
     for (int64_t i = 0; i < n; i += 4) {
-        const uint64_t bits = mixed(seed ^ (uint64_t)i);
+        const uint64_t bits = bench_mixed(seed ^ (uint64_t)i);
         for (int64_t j = i; j < i + 4 && j < n; j++) {
             const int16_t raw = (int16_t)(bits >> (16 * (j - i)));
             const float value = (float)raw * 0x1p-15f;
@@ -109,19 +87,6 @@ static void fill(gemm_operands *o)
     memset(o->c, 0, o->c_nbytes); /* so that its pages are there */
 }
 
-/* What the system could give without swapping; 0 if it does not say. */
-static size_t available_nbytes(void)
-{
-    char line[128];
-    unsigned long kilobytes = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (f == NULL) return 0;
-    while (kilobytes == 0 && fgets(line, sizeof line, f) != NULL)
-        sscanf(line, "MemAvailable: %lu", &kilobytes);
-    fclose(f);
-    return (size_t)kilobytes << 10;
-}
-
 bool gemm_operands_create(const gemm_problem *p, gemm_operands *out)
 {
     const size_t element = tsr_dtype_nbytes(p->dtype), gap = p->form == GEMM_SCATTERED ? GAP : 0;
@@ -135,11 +100,11 @@ bool gemm_operands_create(const gemm_problem *p, gemm_operands *out)
     }
     const size_t n = (size_t)(o.n_copies * o.n_products);
     o.a_nbytes = n * o.a_slot, o.b_nbytes = n * o.b_slot, o.c_nbytes = n * o.c_slot;
-    const size_t all = o.a_nbytes + o.b_nbytes + o.c_nbytes, available = available_nbytes();
+    const size_t all = o.a_nbytes + o.b_nbytes + o.c_nbytes, available = bench_available_nbytes();
     if (available != 0 && all > available - available / 8) return false;
-    o.a = allocate(o.a_nbytes);
-    o.b = allocate(o.b_nbytes);
-    o.c = allocate(o.c_nbytes);
+    o.a = bench_map(o.a_nbytes);
+    o.b = bench_map(o.b_nbytes);
+    o.c = bench_map(o.c_nbytes);
     if (o.a == NULL || o.b == NULL || o.c == NULL) {
         gemm_operands_destroy(&o);
         return false;
@@ -151,22 +116,22 @@ bool gemm_operands_create(const gemm_problem *p, gemm_operands *out)
 
 void gemm_operands_release_b(gemm_operands *o)
 {
-    if (o->b != NULL) munmap(o->b, o->b_nbytes);
+    bench_unmap(o->b, o->b_nbytes);
     o->b = NULL;
 }
 
 void gemm_operands_destroy(gemm_operands *o)
 {
     gemm_operands_release_b(o);
-    if (o->a != NULL) munmap(o->a, o->a_nbytes);
-    if (o->c != NULL) munmap(o->c, o->c_nbytes);
+    bench_unmap(o->a, o->a_nbytes);
+    bench_unmap(o->c, o->c_nbytes);
     *o = (gemm_operands){.p = o->p};
 }
 
 /* Row and column of sample s in product `*product`. */
 static void place_of(const gemm_operands *o, int s, int64_t *product, int64_t *row, int64_t *column)
 {
-    const uint64_t bits = mixed((uint64_t)s + 12345);
+    const uint64_t bits = bench_mixed((uint64_t)s + 12345);
     *product = s == 0 ? o->n_products - 1 : (int64_t)(bits % (uint64_t)o->n_products);
     *row = s == 0 ? o->p.m - 1 : (int64_t)((bits >> 20) % (uint64_t)o->p.m);
     *column = s == 0 ? o->p.n - 1 : (int64_t)((bits >> 40) % (uint64_t)o->p.n);

@@ -9,10 +9,10 @@
 
 /* What a kernel multiplies in. */
 typedef enum bench_compute { BENCH_F32, BENCH_BF16, BENCH_S8, BENCH_N_COMPUTES } bench_compute;
-/* The floors: the rate of a compute type, or reading memory. */
-enum { BENCH_READ = BENCH_N_COMPUTES, BENCH_N_FLOORS };
+/* The floors: the rate of a compute type, reading memory, or the exponentials. */
+enum { BENCH_READ = BENCH_N_COMPUTES, BENCH_EXP, BENCH_N_FLOORS };
 
-/* "f32", "bf16", "s8", "read" */
+/* "f32", "bf16", "s8", "read", "exp" */
 extern const char *const bench_floor_names[BENCH_N_FLOORS];
 
 typedef struct bench_spread {
@@ -28,12 +28,12 @@ double bench_seconds(void);
 /* Bytes of the last level of cache. */
 size_t bench_cache_nbytes(void);
 
-/* The loop of a compute type; NULL if the instruction set has none. */
-typedef double (*bench_multiply)(int64_t reps, float *sink);
-bench_multiply bench_multiply_of(const tsr_peak_kernel *kernel, bench_compute compute);
+/* The loop of a compute type, or of BENCH_EXP; NULL if the instruction set has none. */
+tsr_peak_loop bench_loop_of(const tsr_peak_kernel *kernel, int floor);
 
-/* GFLOP/s of all threads of the door; nine rounds. A limit is what the best one reached. */
-bench_spread bench_multiply_peak(tsr_threads *threads, bench_multiply multiply);
+/* 10^9 operations a second (of a multiply-add two, of an exponential one) of all threads of the door; nine
+ * rounds. A limit is what the best one reached. */
+bench_spread bench_loop_peak(tsr_threads *threads, tsr_peak_loop loop);
 
 /* GB/s of reading nbytes, which is a multiple of 64 KiB and much larger than the cache. */
 bench_spread bench_read_peak(tsr_threads *threads, const tsr_peak_kernel *kernel, const char *memory,

@@ -76,12 +76,17 @@ static bool take_turn(peer *p, const peer_request *request, peer_reply *reply)
     return false;
 }
 
-static bool spawn(peer *p, const char *paths, int32_t n_threads)
+static bool spawn(peer *p, bench_use use, const char *paths, int32_t n_threads)
 {
     int pair[2];
-    char settings[sizeof p->said], *const self = "/proc/self/exe";
-    char *arguments[] = {"tessera", "bench", "serve-peer", p->name, (char *)paths, NULL};
-    char **environment = peer_environment(p->api, paths, n_threads);
+    char settings[sizeof p->said], threads[16], size[16];
+    snprintf(threads, sizeof threads, "%d", (int)n_threads);
+    snprintf(size, sizeof size, "%zu", sizeof(peer_request));
+    const bool is_python = strcmp(p->api, "torch") == 0;
+    const char *program = is_python ? paths : "/proc/self/exe";
+    char *ours[] = {"tessera", "bench", "serve-peer", p->name, (char *)paths, threads, NULL};
+    char *python[] = {(char *)paths, "-c", (char *)peer_torch_script, size, threads, NULL};
+    char **environment = peer_environment(p->api, use, paths, n_threads);
     if (environment == NULL) return false;
     peer_environment_describe(p->api, environment, settings, sizeof settings);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
@@ -92,7 +97,7 @@ static bool spawn(peer *p, const char *paths, int32_t n_threads)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pair[1], PEER_SOCKET);
     posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-    const int failed = posix_spawn(&p->pid, self, &actions, NULL, arguments, environment);
+    const int failed = posix_spawnp(&p->pid, program, &actions, NULL, is_python ? python : ours, environment);
     posix_spawn_file_actions_destroy(&actions);
     peer_environment_free(environment);
     close(pair[1]);
@@ -108,21 +113,25 @@ static bool spawn(peer *p, const char *paths, int32_t n_threads)
 }
 
 /* Starts one and hears which library it is. is_named: by the user, so that not to have it is an error. */
-static tsr_status open_one(bench_peers *peers, const char *name, const char *api, const char *paths,
-                           bool is_named, int32_t n_threads)
+static tsr_status open_one(bench_peers *peers, bench_use use, const char *name, const char *api,
+                           const char *paths, bool is_named, int32_t n_threads)
 {
     peer *p = &peers->list[peers->n];
     peer_reply reply;
     *p = (peer){.api = api, .socket = -1};
     snprintf(p->name, sizeof p->name, "%s", name);
-    if (!spawn(p, paths, n_threads)) {
-        if (is_named) return tsr_fail(TSR_ERR_IO, "--peer %s: no process can be started for it", name);
+    if (!spawn(p, use, paths, n_threads)) {
+        if (is_named)
+            return tsr_fail(TSR_ERR_IO, "--peer %s: %s: it cannot be started", name,
+                            tsr_printable(paths).text);
         fprintf(stderr, "peer %s: no process can be started for it\n", name);
         return TSR_OK;
     }
     const bool answered = receive(p, &reply);
     if (!answered || !reply.ok) {
-        const char *why = answered ? reply.text : "its process ended as the library was opened";
+        const char *why = answered                    ? reply.text
+                          : strcmp(api, "torch") == 0 ? "it is no Python that runs a script"
+                                                      : "its process ended as the library was opened";
         bury(p);
         if (is_named) return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(paths).text, why);
         fprintf(stderr, "peer %s: not used: %s\n", name, why);
@@ -135,12 +144,12 @@ static tsr_status open_one(bench_peers *peers, const char *name, const char *api
     return TSR_OK;
 }
 
-/* The API that a peer's name begins with, "mkl" of "mkl-2026"; NULL if there is none. */
-static const char *api_of(const char *name, size_t n)
+/* The API that a peer's name begins with, "mkl" of "mkl-2026"; NULL if there is none of that use. */
+static const char *api_of(bench_use use, const char *name, size_t n)
 {
     for (const peer_place *place = peer_places; place->api != NULL; place++) {
         const size_t length = strlen(place->api);
-        if (n >= length && strncmp(name, place->api, length) == 0) return place->api;
+        if (place->uses[use] && n >= length && strncmp(name, place->api, length) == 0) return place->api;
     }
     return NULL;
 }
@@ -152,23 +161,24 @@ static size_t name_length(const char *text)
     return text[n] == '=' && n < sizeof((peer *)0)->name ? n : 0;
 }
 
-static tsr_status open_named(bench_peers *peers, const bench_gemm_options *options, int32_t n_threads)
+static tsr_status open_named(bench_peers *peers, bench_use use, const bench_peer_options *options,
+                             int32_t n_threads)
 {
     for (int i = 0; i < options->n_peers; i++) {
         const char *text = options->peers[i];
         const size_t n = name_length(text);
-        const char *api = api_of(text, n);
+        const char *api = api_of(use, text, n), *path = text + n + 1;
         char name[sizeof((peer *)0)->name];
         if (api == NULL)
             return tsr_fail(TSR_ERR_ARGUMENT,
                             "--peer: '%s' is not name=path with a name that begins with openblas, blis, mkl "
-                            "or onednn",
-                            tsr_printable(text).text);
+                            "or %s",
+                            tsr_printable(text).text, use == BENCH_PRODUCTS ? "onednn" : "torch");
         snprintf(name, sizeof name, "%.*s", (int)n, text);
-        if (access(text + n + 1, R_OK) != 0)
-            return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(text + n + 1).text,
-                            strerror(errno));
-        TSR_TRY(open_one(peers, name, api, text + n + 1, true, n_threads));
+        const bool is_command = strcmp(api, "torch") == 0 && strchr(path, '/') == NULL; /* found by PATH */
+        if (!is_command && access(path, R_OK) != 0)
+            return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(path).text, strerror(errno));
+        TSR_TRY(open_one(peers, use, name, api, path, true, n_threads));
     }
     return TSR_OK;
 }
@@ -180,23 +190,25 @@ static bool has(const bench_peers *peers, const char *name)
     return false;
 }
 
-static tsr_status open_found(bench_peers *peers, int32_t n_threads)
+static tsr_status open_found(bench_peers *peers, bench_use use, int32_t n_threads)
 {
     for (const peer_place *place = peer_places; place->api != NULL; place++) {
+        if (!place->uses[use] || place->names == NULL) continue;
         if (has(peers, place->api)) continue; /* a newer one was named */
         glob_t found = {0};
         const char *paths = place->names;
         for (int i = 0; place->patterns[i] != NULL && paths == place->names; i++)
             if (glob(place->patterns[i], i == 0 ? 0 : GLOB_APPEND, NULL, &found) == 0)
                 paths = found.gl_pathv[0];
-        const tsr_status status = open_one(peers, place->api, place->api, paths, false, n_threads);
+        const tsr_status status = open_one(peers, use, place->api, place->api, paths, false, n_threads);
         globfree(&found);
         TSR_TRY(status);
     }
     return TSR_OK;
 }
 
-tsr_status bench_peers_open(const bench_gemm_options *options, int32_t n_threads, bench_peers **out)
+tsr_status bench_peers_open(bench_use use, const bench_peer_options *options, int32_t n_threads,
+                            bench_peers **out)
 {
     bench_peers *peers = calloc(1, sizeof *peers);
     if (peers == NULL) return tsr_fail(TSR_ERR_MEMORY, "bench: out of memory");
@@ -205,8 +217,8 @@ tsr_status bench_peers_open(const bench_gemm_options *options, int32_t n_threads
         return tsr_fail(TSR_ERR_ARGUMENT, "--peer: given %d times, must be at most %d", options->n_peers,
                         BENCH_MAX_PEERS - 4);
     }
-    tsr_status status = open_named(peers, options, n_threads);
-    if (status == TSR_OK && !options->no_peers) status = open_found(peers, n_threads);
+    tsr_status status = open_named(peers, use, options, n_threads);
+    if (status == TSR_OK && !options->no_peers) status = open_found(peers, use, n_threads);
     if (status != TSR_OK) {
         bench_peers_close(peers);
         return status;
@@ -231,27 +243,57 @@ static bool time_round(void *arg, double least_seconds, double *out)
     return true;
 }
 
+/* One peer's answer: whether it takes part. error: of its result, as a multiple of what is allowed; `what`
+ * is said where it does not. */
+static bool takes_part(peer *p, const peer_reply *reply, double error, const char *what, bench_rival *rival)
+{
+    const bool is_right = error <= 1;
+    if (reply->ok && !is_right)
+        snprintf(p->text, sizeof p->text, "its result is wrong, %.3g times what is allowed", error);
+    else
+        snprintf(p->text, sizeof p->text, "%s", reply->text);
+    if (reply->ok && is_right) {
+        *rival = (bench_rival){.name = p->name, .how = p->text, .round = time_round, .arg = p};
+        return true;
+    }
+    if (strcmp(p->said, p->text) != 0) {
+        fprintf(stderr, "peer %s: left out of %s: %s\n", p->name, what, p->text);
+        snprintf(p->said, sizeof p->said, "%s", p->text);
+    }
+    return false;
+}
+
 int bench_peers_prepare(bench_peers *peers, const gemm_problem *problem, const double truth[GEMM_N_SAMPLES],
                         bench_rival rivals[BENCH_MAX_PEERS])
 {
+    const peer_request request = {.kind = PEER_PREPARE, .problem = *problem};
+    char what[64];
     int n = 0;
+    snprintf(what, sizeof what, "%s %s", tsr_dtype_name(problem->dtype), gemm_form_names[problem->form]);
     for (int i = 0; peers != NULL && i < peers->n; i++) {
-        peer *p = &peers->list[i];
-        const peer_request request = {.kind = PEER_PREPARE, .problem = *problem};
         peer_reply reply;
-        if (!take_turn(p, &request, &reply)) continue;
+        if (!take_turn(&peers->list[i], &request, &reply)) continue;
         const double error = reply.ok ? gemm_error(problem, reply.samples, truth) : 0;
-        if (reply.ok && !(error <= 1))
-            snprintf(p->text, sizeof p->text, "its result is wrong, %.3g times what is allowed", error);
-        else
-            snprintf(p->text, sizeof p->text, "%s", reply.text);
-        if (reply.ok && error <= 1) {
-            rivals[n++] = (bench_rival){.name = p->name, .how = p->text, .round = time_round, .arg = p};
-        } else if (strcmp(p->said, p->text) != 0) {
-            fprintf(stderr, "peer %s: left out of %s %s: %s\n", p->name, tsr_dtype_name(problem->dtype),
-                    gemm_form_names[problem->form], p->text);
-            snprintf(p->said, sizeof p->said, "%s", p->text);
-        }
+        n += takes_part(&peers->list[i], &reply, error, what, &rivals[n]);
+    }
+    return n;
+}
+
+int bench_peers_prepare_attention(bench_peers *peers, const attention_problem *problem,
+                                  const double truth[ATTENTION_N_SAMPLES], bench_rival *rivals)
+{
+    peer_request request = {.kind = PEER_PREPARE_ATTENTION, .attention = *problem};
+    char what[64];
+    int n = 0;
+    attention_places(problem, request.places);
+    snprintf(what, sizeof what, "%s %s", attention_pass_names[problem->pass],
+             tsr_dtype_name((tsr_dtype)problem->dtype));
+    for (int i = 0; peers != NULL && i < peers->n; i++) {
+        peer_reply reply;
+        if (!take_turn(&peers->list[i], &request, &reply)) continue;
+        const bool is_comparable = reply.ok && !(problem->dropout > 0);
+        const double error = is_comparable ? attention_error(problem, reply.samples, truth) : 0;
+        n += takes_part(&peers->list[i], &reply, error, what, &rivals[n]);
     }
     return n;
 }

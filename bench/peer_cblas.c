@@ -288,5 +288,12 @@ static bool open_library(void *library, char text[PEER_TEXT])
 
 static void run(int64_t copy) { peer.run(copy); }
 
+static void sgemm(bool trans_a, bool trans_b_, int m, int n, int k, float alpha, const float *a, int lda,
+                  const float *b, int ldb_, float beta, float *c, int ldc)
+{
+    peer.sgemm(ROW_MAJOR, trans_a ? TRANS : NO_TRANS, trans_b_ ? TRANS : NO_TRANS, m, n, k, alpha, a, lda, b,
+               ldb_, beta, c, ldc);
+}
+
 const peer_api peer_cblas = {
-    .name = "cblas", .open = open_library, .prepare = prepare, .run = run, .finish = finish};
+    .name = "cblas", .open = open_library, .prepare = prepare, .run = run, .finish = finish, .sgemm = sgemm};

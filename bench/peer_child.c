@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -12,35 +13,70 @@
 
 typedef struct served {
     const peer_api *api;
+    int32_t n_threads;
     gemm_operands operands;
-    bool ready;
-    int64_t copy; /* whose turn it is      */
-    double once;  /* seconds of a call     */
+    attention_operands attention;
+    bool ready, is_attention; /* what is ready */
+    int64_t copy;             /* whose turn it is      */
+    double once;              /* seconds of a call     */
 } served;
 
 static void call(served *s)
 {
+    if (s->is_attention) {
+        peer_attention_run();
+        return;
+    }
     s->api->run(s->copy);
     s->copy = (s->copy + 1) % s->operands.n_copies;
 }
 
+static void finish(served *s)
+{
+    if (s->ready && s->is_attention) peer_attention_finish();
+    if (s->ready && !s->is_attention) s->api->finish();
+    gemm_operands_destroy(&s->operands);
+    attention_operands_destroy(&s->attention);
+    s->ready = false;
+}
+
+/* The first two calls: one whose result is looked at, one that is timed. */
+static void time_once(served *s)
+{
+    const double start = bench_seconds();
+    call(s);
+    s->once = bench_seconds() - start;
+}
+
+static void prepare_attention(served *s, const attention_problem *p, peer_reply *reply)
+{
+    finish(s);
+    if (!attention_operands_create(p, &s->attention)) {
+        snprintf(reply->text, PEER_TEXT, "not enough memory");
+        return;
+    }
+    if (!peer_attention_prepare(&s->attention, s->api->sgemm, s->n_threads, reply->text)) return;
+    s->ready = s->is_attention = true;
+    call(s);
+    attention_sample(&s->attention, reply->samples);
+    time_once(s);
+    reply->ok = true;
+}
+
 static void prepare(served *s, const gemm_problem *p, peer_reply *reply)
 {
-    if (s->ready) s->api->finish();
-    gemm_operands_destroy(&s->operands);
-    s->ready = false;
+    finish(s);
     if (!gemm_operands_create(p, &s->operands)) {
         snprintf(reply->text, PEER_TEXT, "not enough memory");
         return;
     }
     if (!s->api->prepare(&s->operands, reply->text)) return;
     s->ready = true;
+    s->is_attention = false;
     s->copy = 0;
     call(s);
     gemm_sample(&s->operands, reply->samples);
-    const double start = bench_seconds();
-    call(s);
-    s->once = bench_seconds() - start;
+    time_once(s);
     reply->ok = true;
 }
 
@@ -83,9 +119,9 @@ static bool send_reply(peer_reply *reply)
     return send(PEER_SOCKET, reply, sizeof *reply, MSG_NOSIGNAL) == (ssize_t)sizeof *reply;
 }
 
-int bench_serve_peer(const char *name, const char *paths)
+int bench_serve_peer(const char *name, const char *paths, const char *n_threads)
 {
-    served s = {.operands.n_copies = 0};
+    served s = {.n_threads = (int32_t)strtol(n_threads, NULL, 10)};
     peer_request request;
     peer_reply reply = {.ok = false};
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* stopped or not */
@@ -98,6 +134,8 @@ int bench_serve_peer(const char *name, const char *paths)
         reply = (peer_reply){.ok = false};
         if (request.kind == PEER_PREPARE)
             prepare(&s, &request.problem, &reply);
+        else if (request.kind == PEER_PREPARE_ATTENTION)
+            prepare_attention(&s, &request.attention, &reply);
         else
             time_round(&s, request.least_seconds, &reply);
         if (!send_reply(&reply)) return 1;

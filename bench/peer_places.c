@@ -9,30 +9,42 @@
 
 const peer_place peer_places[] = {
     {"openblas",
+     {true, true},
      {"/usr/lib/*/openblas-pthread/libopenblas.so.0", "/usr/lib/*/openblas-openmp/libopenblas.so.0",
       "/usr/lib64/libopenblasp.so.0", "/opt/OpenBLAS/lib/libopenblas.so.0"},
      "libopenblas.so.0"},
     {"blis",
+     {true, true},
      {"/usr/lib/*/blis-openmp/libblis.so.*", "/usr/lib/*/blis-pthread/libblis.so.*",
       "/opt/AMD/aocl/*/gcc/lib/libblis-mt.so"},
      "libblis.so.4:libblis.so.3"},
     {"mkl",
+     {true, true},
      {"/opt/intel/oneapi/mkl/latest/lib/libmkl_rt.so", "/usr/lib/*/libmkl_rt.so"},
      "libmkl_rt.so.3:libmkl_rt.so.2:libmkl_rt.so"},
-    {"onednn", {"/opt/intel/oneapi/dnnl/latest/lib/libdnnl.so.3"}, "libdnnl.so.3"},
+    {"onednn", {true, false}, {"/opt/intel/oneapi/dnnl/latest/lib/libdnnl.so.3"}, "libdnnl.so.3"},
+    {"torch", {false, true}, {NULL}, NULL}, /* a Python that has it */
     {0},
 };
 
-static const char the_threads[] = "as many as the program uses";
+static const char the_threads[] = "as many as the program uses", the_waiting[] = "by use";
 
-/* Waiting threads spin: nobody else runs while a peer has its turn. */
+/*
+ * Waiting threads spin: nobody else runs while a peer has its turn. But where a library makes the products of
+ * attention alone, our softmax between them has threads of its own, and spinning ones would take their time.
+ */
+static const char *waiting(const char *api, bench_use use)
+{
+    return use == BENCH_ATTENTION && strcmp(api, "torch") != 0 ? "passive" : "active";
+}
+
 typedef struct setting {
     const char *api, *name, *value; /* api NULL: of all; value NULL: must not be set */
 } setting;
 
 static const setting settings[] = {
     {NULL, "OMP_NUM_THREADS", the_threads},       {NULL, "OMP_DYNAMIC", "false"},
-    {NULL, "OMP_WAIT_POLICY", "active"},          {"openblas", "OPENBLAS_NUM_THREADS", the_threads},
+    {NULL, "OMP_WAIT_POLICY", the_waiting},       {"openblas", "OPENBLAS_NUM_THREADS", the_threads},
     {"openblas", "OPENBLAS_CORETYPE", NULL}, /* it finds the processor, and the cache's size, itself */
     {"openblas", "OPENBLAS_L2_SIZE", NULL},       {"blis", "BLIS_NUM_THREADS", the_threads},
     {"mkl", "MKL_NUM_THREADS", the_threads},      {"mkl", "MKL_DYNAMIC", "false"},
@@ -68,23 +80,30 @@ static bool add_folder(const char *path, char **out)
     return true;
 }
 
-char **peer_environment(const char *api, const char *path, int32_t n_threads)
+/* "NAME=value"; NULL: out of memory. */
+static char *text_of(const setting *s, const char *api, bench_use use, int32_t n_threads)
+{
+    char *text = NULL;
+    const int n = s->value == the_threads ? asprintf(&text, "%s=%d", s->name, (int)n_threads)
+                                          : asprintf(&text, "%s=%s", s->name,
+                                                     s->value == the_waiting ? waiting(api, use) : s->value);
+    return n < 0 ? NULL : text;
+}
+
+char **peer_environment(const char *api, bench_use use, const char *path, int32_t n_threads)
 {
     int n = 0;
     while (environ[n] != NULL) n++;
     char **out = calloc((size_t)n + N_SETTINGS + 3, sizeof *out);
     if (out == NULL) return NULL;
-    bool good = add_folder(path, out);
+    bool good = strcmp(api, "torch") == 0 || add_folder(path, out);
     n = out[0] == NULL ? 0 : out[1] == NULL ? 1 : 2;
     const int n_own = n;
     for (int i = 0; i < N_SETTINGS && good; i++) {
         const setting *s = &settings[i];
         if (!applies(s, api) || s->value == NULL) continue;
-        if (s->value == the_threads)
-            good = asprintf(&out[n], "%s=%d", s->name, (int)n_threads) >= 0;
-        else
-            good = asprintf(&out[n], "%s=%s", s->name, s->value) >= 0;
-        if (!good) out[n] = NULL;
+        out[n] = text_of(s, api, use, n_threads);
+        good = out[n] != NULL;
         n += good;
     }
     for (int i = 0; environ[i] != NULL && good; i++) {

@@ -42,7 +42,7 @@ static tsr_status measure_dtype(bench *b, const char *data, tsr_dtype dtype)
             tsr_dtype_name(dtype), (int)options.dim, (int)options.layers, (int)options.heads,
             (int)options.kv_heads, (int)options.ffn, (int)t.weights.config.vocab_size, (int)options.context,
             (int)options.batch, tokens);
-        status = bench_measure(b, &row);
+        status = bench_measure(b, &row, NULL);
         tsr_trainer_close(&t);
     }
     static const char *const made[] = {"tokenizer.json", "tokenizer_config.json"};

@@ -6,6 +6,7 @@
 typedef struct gemm_flags {
     common_options common;
     bench_gemm_options gemm;
+    bench_peer_options peer;
     int set, dtype;
     bool has_set, has_shape[3], has_other[3]; /* m n k; dtype batch heads */
     text_list peers;
@@ -39,7 +40,7 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
         heading("other libraries"),
         texts_option("--peer", "NAME=PATH", &f->peers,
                      "one more: NAME begins with openblas, blis, mkl or onednn; may be repeated"),
-        flag_option("--no-peers", &g->no_peers, "none but those that --peer names"),
+        flag_option("--no-peers", &f->peer.no_peers, "none but those that --peer names"),
         heading("common"),
         real_option("--seconds", "S", &f->scale, 0.001, 1000,
                     "time for each row, and for each peer in it (default 1)"),
@@ -78,8 +79,8 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
         return usage_error("bench gemm", "--m, --n, --k: all three make a shape");
     g->set = f->has_set ? bench_gemm_sets[f->set] : NULL;
     g->dtype = bench_gemm_dtype(f->dtype);
-    g->peers = f->peers.items;
-    g->n_peers = f->peers.n;
+    f->peer.peers = f->peers.items;
+    f->peer.n_peers = f->peers.n;
     return OPTIONS_READ;
 }
 
@@ -94,7 +95,7 @@ int command_bench_gemm(int argc, char **argv)
                                    .scale = f.scale};
     bench *b;
     if (bench_open(&options, &b) != TSR_OK) return work_failed("bench gemm");
-    tsr_status status = bench_open_peers(b, &f.gemm);
+    tsr_status status = bench_open_peers(b, BENCH_PRODUCTS, &f.peer);
     if (status == TSR_ERR_ARGUMENT) {
         bench_close(b);
         return usage_error("bench gemm", "%s", tsr_last_error());

@@ -20,7 +20,8 @@ typedef struct cli_command {
 
 int command_attention(int argc, char **argv);
 int command_bench(int argc, char **argv);
-int command_bench_gemm(int argc, char **argv); /* argv[0] is "gemm" */
+int command_bench_gemm(int argc, char **argv);      /* argv[0] is "gemm" */
+int command_bench_attention(int argc, char **argv); /* argv[0] is "attention" */
 int command_gemm(int argc, char **argv);
 int command_generate(int argc, char **argv);
 int command_info(int argc, char **argv);

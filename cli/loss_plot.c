@@ -7,41 +7,10 @@
 #include "loss_plot.h"
 
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/error.h"
-#include "format/file.h"
+#include "format/svg.h"
 
 enum { WIDTH = 720, HEIGHT = 400, LEFT = 60, RIGHT = 690, TOP = 20, BOTTOM = 350 };
-
-typedef struct drawing {
-    char *text;
-    size_t n, capacity;
-    bool failed;
-} drawing;
-
-static void draw(drawing *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void draw(drawing *d, const char *format, ...)
-{
-    char line[256];
-    va_list args;
-    va_start(args, format);
-    const int length = vsnprintf(line, sizeof line, format, args), most = sizeof line - 1;
-    va_end(args);
-    const int n = length < most ? length : most;
-    if (d->n + (size_t)n + 1 > d->capacity) {
-        const size_t capacity = 2 * d->capacity + sizeof line;
-        char *grown = realloc(d->text, capacity);
-        d->failed |= grown == NULL;
-        if (grown == NULL) return;
-        d->text = grown, d->capacity = capacity;
-    }
-    memcpy(d->text + d->n, line, (size_t)n);
-    d->n += (size_t)n;
-}
 
 typedef struct curve {
     const tsr_train_point *point;
@@ -83,45 +52,33 @@ static axis value_axis(const curve *c)
 static double x_at(double step, double last) { return LEFT + (RIGHT - LEFT) * (last > 0 ? step / last : 0); }
 static double y_at(double y, axis a) { return BOTTOM - (BOTTOM - TOP) * (y - a.low) / (a.high - a.low); }
 
-static void draw_frame(drawing *d, axis values, double last)
+static void draw_frame(tsr_svg *d, axis values, double last)
 {
-    draw(d,
-         "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' font-family='sans-serif' "
-         "font-size='12' fill='#444'>\n",
-         WIDTH, HEIGHT);
-    draw(d, "<rect width='%d' height='%d' fill='white'/>\n", WIDTH, HEIGHT);
     for (double y = values.low; y < values.high + values.step / 2; y += values.step) {
-        draw(d, "<path d='M%d %.1fH%d' stroke='#ddd'/>\n", LEFT, y_at(y, values), RIGHT);
-        draw(d, "<text x='%d' y='%.1f' text-anchor='end'>%.4g</text>\n", LEFT - 8, y_at(y, values) + 4, y);
+        tsr_svg_draw(d, "<path d='M%d %.1fH%d' stroke='#ddd'/>\n", LEFT, y_at(y, values), RIGHT);
+        tsr_svg_draw(d, "<text x='%d' y='%.1f' text-anchor='end'>%.4g</text>\n", LEFT - 8,
+                     y_at(y, values) + 4, y);
     }
     const axis steps = round_axis(0, last);
     for (double x = fmax(steps.step, 1); x <= last; x += fmax(steps.step, 1))
-        draw(d, "<text x='%.1f' y='%d' text-anchor='middle'>%.0f</text>\n", x_at(x, last), BOTTOM + 18, x);
-    draw(d, "<text x='%d' y='%d' text-anchor='middle'>steps</text>\n", (LEFT + RIGHT) / 2, BOTTOM + 38);
+        tsr_svg_draw(d, "<text x='%.1f' y='%d' text-anchor='middle'>%.0f</text>\n", x_at(x, last),
+                     BOTTOM + 18, x);
+    tsr_svg_draw(d, "<text x='%d' y='%d' text-anchor='middle'>steps</text>\n", (LEFT + RIGHT) / 2,
+                 BOTTOM + 38);
 }
 
-static void draw_curve(drawing *d, const curve *c, int which, axis values, double last)
+static void draw_curve(tsr_svg *d, const curve *c, int which, axis values, double last)
 {
     static const char *const colours[] = {"#1f6fb4", "#c8431f"};
     static const char *const names[] = {"training, bits a byte", "held out, bits a byte"};
-    draw(d, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colours[which]);
+    tsr_svg_draw(d, "<polyline fill='none' stroke='%s' stroke-width='2' points='", colours[which]);
     for (int64_t i = 0; i < c->n; i++) {
         const double y = value_at(c, i, which);
-        if (isfinite(y)) draw(d, "%.1f,%.1f ", x_at(c->point[i].step, last), y_at(y, values));
+        if (isfinite(y)) tsr_svg_draw(d, "%.1f,%.1f ", x_at(c->point[i].step, last), y_at(y, values));
     }
-    draw(d, "'/>\n");
-    draw(d, "<text x='%d' y='%d' fill='%s' text-anchor='end'>%s</text>\n", RIGHT - 8, TOP + 20 + 18 * which,
-         colours[which], names[which]);
-}
-
-static tsr_status write_file(const char *path, const char *text, size_t n)
-{
-    tsr_writer *writer = NULL;
-    TSR_TRY(tsr_writer_open(path, &writer));
-    const tsr_status status = tsr_writer_write(writer, text, n);
-    if (status == TSR_OK) return tsr_writer_commit(writer);
-    tsr_writer_discard(writer);
-    return status;
+    tsr_svg_draw(d, "'/>\n");
+    tsr_svg_draw(d, "<text x='%d' y='%d' fill='%s' text-anchor='end'>%s</text>\n", RIGHT - 8,
+                 TOP + 20 + 18 * which, colours[which], names[which]);
 }
 
 tsr_status plot_loss(const char *path, const tsr_trainer *t)
@@ -130,12 +87,8 @@ tsr_status plot_loss(const char *path, const tsr_trainer *t)
                      (double)t->data.train.n / (double)t->data.train_nbytes / log(2)};
     const double last = c.n > 0 ? c.point[c.n - 1].step : 1;
     const axis values = value_axis(&c);
-    drawing d = {0};
+    tsr_svg d = tsr_svg_begin(WIDTH, HEIGHT);
     draw_frame(&d, values, last);
     for (int which = TRAINING; which <= HELD_OUT; which++) draw_curve(&d, &c, which, values, last);
-    draw(&d, "</svg>\n");
-    const tsr_status status = d.failed ? tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", path)
-                                       : write_file(path, d.text, d.n);
-    free(d.text);
-    return status;
+    return tsr_svg_save(&d, path);
 }

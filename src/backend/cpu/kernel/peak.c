@@ -1,16 +1,19 @@
 /*
- * peak.c - the multiply-add rates and the read bandwidth, as high as this instruction set can show them
+ * peak.c - the rates of multiply-adds and exponentials and the read bandwidth, as high as this instruction
+ * set can show them
  *
  * multiply_add: more independent accumulators than latency x ports (4 x 2 on most cores), no memory at all.
  * An empty asm holds each accumulator in its register where gcc would copy it for an instruction that
  * overwrites one operand, and keeps a product that never changes inside the loop.
+ * exp2: the word of vec_math.h on enough independent vectors to hide its chain of multiply-adds; a softmax
+ * cannot be faster than its exponentials.
  * read: four streams of additions behind a prefetch that runs 2 KiB ahead.
  */
 #include "backend/cpu/kernel/peak.h"
 
-#include "backend/cpu/vec.h"
+#include "backend/cpu/vec_math.h"
 
-enum { N_ACC = TSR_LANES == 16 ? 24 : 12, AHEAD_NBYTES = 2048 };
+enum { N_ACC = TSR_LANES == 16 ? 24 : 12, N_POWERS = TSR_LANES == 16 ? 8 : 4, AHEAD_NBYTES = 2048 };
 
 static double multiply_add(int64_t reps, float *sink)
 {
@@ -105,6 +108,24 @@ static double multiply_add_s8(int64_t reps, float *sink)
 }
 #endif
 
+static double exp2_rate(int64_t reps, float *sink)
+{
+    vf32 x[N_POWERS], sum[N_POWERS];
+    UNROLL for (int i = 0; i < N_POWERS; i++)
+    {
+        x[i] = vf32_splat(-0.37f * (float)(i + 1));
+        sum[i] = vf32_splat(0);
+    }
+    for (int64_t r = 0; r < reps; r++) UNROLL for (int i = 0; i < N_POWERS; i++)
+        {
+            x[i] = vf32_rounded(x[i]); /* unknown anew, or one power would serve for all */
+            sum[i] += vf32_exp2(x[i]);
+        }
+    UNROLL for (int i = 1; i < N_POWERS; i++) sum[0] += sum[i];
+    *sink += vf32_sum(sum[0]);
+    return (double)reps * N_POWERS * VL;
+}
+
 static float read_all(const void *data, size_t nbytes)
 {
     const float *p = data, *end = p + nbytes / sizeof *p;
@@ -127,5 +148,6 @@ const tsr_peak_kernel TSR_NAME(tsr_peak) = {
 #if defined(HAS_S8)
     .multiply_add_s8 = multiply_add_s8,
 #endif
+    .exp2 = exp2_rate,
     .read = read_all,
 };

@@ -19,6 +19,7 @@ typedef struct tsr_peak_kernel {
     tsr_peak_loop multiply_add;      /* f32 */
     tsr_peak_loop multiply_add_bf16; /* to f32; NULL where the set multiplies bf16 as f32 */
     tsr_peak_loop multiply_add_s8;   /* to s32, by whatever the set has for it; NULL in plain C */
+    tsr_peak_loop exp2;              /* powers of two in f32, as kernels take them; returns how many */
     /* Reads nbytes (a multiple of 1024) once, in order; returns something that depends on all of it. */
     float (*read)(const void *data, size_t nbytes);
 } tsr_peak_kernel;

@@ -61,6 +61,7 @@ static double multiply_add_s8(int64_t reps, float *sink)
 }
 
 static double multiply_add(int64_t reps, float *sink) { return tsr_peak_avx512bf16.multiply_add(reps, sink); }
+static double exp2_rate(int64_t reps, float *sink) { return tsr_peak_avx512bf16.exp2(reps, sink); }
 static float read_all(const void *data, size_t nbytes) { return tsr_peak_avx512bf16.read(data, nbytes); }
 
 const tsr_peak_kernel TSR_NAME(tsr_peak) = {
@@ -69,5 +70,6 @@ const tsr_peak_kernel TSR_NAME(tsr_peak) = {
     .multiply_add = multiply_add,
     .multiply_add_bf16 = multiply_add_bf16,
     .multiply_add_s8 = multiply_add_s8,
+    .exp2 = exp2_rate,
     .read = read_all,
 };
