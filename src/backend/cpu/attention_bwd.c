@@ -95,7 +95,7 @@ static void await_turn(_Atomic int32_t *turn, int32_t mine)
         if (spins > 200) sched_yield();
 }
 
-static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t head, bool seen)
+static void add_to_dq(attention_bwd_tile *t, int64_t in_round, int64_t head, bool seen)
 {
     const attention_backward *w = t->w;
     const attention_span keys = attention_keys_seen(&t->features, t->queries);
@@ -115,7 +115,8 @@ static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t hea
                                  .n = w->a->d,
                                  .k = t->keys.end - t->keys.begin,
                                  .alpha = w->a->scale,
-                                 .beta = first ? 0 : 1};
+                                 .beta = first ? 0 : 1,
+                                 .fetch = &t->fetch};
     _Atomic int32_t *turn = &w->turns[in_round * w->n_blocks + t->queries.begin / w->bm];
     await_turn(turn, mine);
     if (!seen || t->k_finite || attention_sees_all(&t->features, t->queries, t->keys)) {
@@ -133,7 +134,7 @@ static void add_to_dq(const attention_bwd_tile *t, int64_t in_round, int64_t hea
 }
 
 /* C += alpha A^T B over the tile's queries: dV from P and dO, dK from dS and Q. */
-static void add_to_keys(const attention_bwd_tile *t, const float *a, attention_matrix b, float *c,
+static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix b, float *c,
                         int64_t stride, int64_t n, float alpha)
 {
     const attention_backward *w = t->w;
@@ -151,7 +152,8 @@ static void add_to_keys(const attention_bwd_tile *t, const float *a, attention_m
                                  .n = n,
                                  .k = n_queries,
                                  .alpha = alpha,
-                                 .beta = 1};
+                                 .beta = 1,
+                                 .fetch = &t->fetch};
     attention_span depth[ATTENTION_MAX_GROUPS];
     attention_rows_seeing(&t->features, t->queries, t->keys, w->gemm->mr, depth);
     if (attention_sees_all(&t->features, t->queries, t->keys) ||
@@ -161,6 +163,22 @@ static void add_to_keys(const attention_bwd_tile *t, const float *a, attention_m
         const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, true};
         attention_product_visible(&p, depth, &pairs, t->gather);
     }
+}
+
+/* While this tile's products run: its dQ, and the Q and dO of the next queries, which end before `end`. */
+static void fetch_later(attention_bwd_tile *t, int64_t in_round, int64_t head, int64_t end)
+{
+    const attention_backward *w = t->w;
+    const int64_t next = t->queries.end, n = attention_min(w->bm, end - next);
+    t->fetch.n_blocks = t->fetch.block = 0, t->fetch.done = 0;
+    if (w->g->dq.data != NULL) {
+        const attention_rows dq = dq_rows(t, in_round, head);
+        attention_fetch_later(&t->fetch, &dq, next - t->queries.begin, w->a->d);
+    }
+    const attention_rows q = attention_q_rows(&w->a->q, &t->sequence, head, next);
+    const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, next);
+    attention_fetch_later(&t->fetch, &q, n, w->a->d);
+    attention_fetch_later(&t->fetch, &dout, n, w->a->dv);
 }
 
 /* All that the block of keys does with one query head, `in_round` of them counted over the round. */
@@ -174,6 +192,7 @@ static void visit_queries(attention_bwd_tile *t, int64_t in_round, int64_t head)
     for (int64_t first = seeing.begin / w->bm * w->bm; first < seeing.end; first += w->bm) {
         t->queries = (attention_span){first, attention_min(first + w->bm, t->sequence.lq)};
         attention_bwd_load_queries(t, head);
+        fetch_later(t, in_round, head, seeing.end);
         const bool seen = attention_bwd_scores(t, w->delta + in_round * w->a->lq + first, false);
         if (seen && g->dv.data != NULL) add_to_keys(t, t->s, t->dout, t->dv, w->dv_stride, w->a->dv, 1);
         if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, t->q, t->dk, w->d_stride, w->a->d, w->a->scale);

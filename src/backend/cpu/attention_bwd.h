@@ -42,6 +42,7 @@ typedef struct attention_bwd_tile {
     attention_matrix k, q, dout; /* in the copies, or where the operands lie */
     float *k_copy, *k_panels, *v_panels, *dk, *dv;
     float *q_copy, *dout_copy, *s, *dp, *lse, *delta, *gather;
+    attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;
 

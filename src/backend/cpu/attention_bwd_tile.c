@@ -128,7 +128,8 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
                            .n = n,
                            .k = w->a->d,
                            .alpha = t->features.alpha,
-                           .beta = 0};
+                           .beta = 0,
+                           .fetch = &t->fetch};
     attention_product_columns(&p, t->columns);
     p.a = t->dout.data, p.a_row = t->dout.stride;
     p.b = t->v_panels, p.b_strip = nr * w->a->dv;

@@ -32,6 +32,32 @@ static tsr_gemm_tile tile_of(const attention_product *p)
                            .beta = p->beta};
 }
 
+void attention_fetch_later(attention_fetch *f, const attention_rows *rows, int64_t n, int64_t d)
+{
+    if (rows->data == NULL || rows->col != 1 || n <= 0 || d <= 0) return;
+    const int64_t nbytes = (int64_t)tsr_dtype_nbytes(rows->dtype);
+    const int32_t i = f->n_blocks++;
+    f->blocks[i].row = rows->data;
+    f->blocks[i].stride_nbytes = rows->row * nbytes;
+    f->blocks[i].row_nbytes = d * nbytes;
+    f->blocks[i].n_rows = n;
+}
+
+/* Few enough lines that the cache still has room for the misses of the product itself. */
+static void fetch_lines(attention_fetch *f)
+{
+    enum { LINES = 8, LINE_NBYTES = 64 };
+    if (f == NULL) return;
+    for (int i = 0; i < LINES && f->block < f->n_blocks; i++) {
+        __builtin_prefetch(f->blocks[f->block].row + f->done);
+        f->done += LINE_NBYTES;
+        if (f->done < f->blocks[f->block].row_nbytes) continue;
+        f->done = 0;
+        f->blocks[f->block].row += f->blocks[f->block].stride_nbytes;
+        if (--f->blocks[f->block].n_rows == 0) f->block++;
+    }
+}
+
 /* Gives the next run its share of what is wanted next. */
 static void fetch_ahead(tsr_gemm_tile *t, const float **ahead, int64_t nr)
 {
@@ -46,12 +72,13 @@ void attention_product_columns(const attention_product *p, const attention_span 
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
     tsr_gemm_tile t = tile_of(p);
     const float *ahead = p->ahead;
-    for (int64_t j = 0; j < p->n; j += nr) { /* a strip of B stays in the first cache for all groups */
-        t.b = p->b + j / nr * p->b_strip;
-        for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
+    for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) { /* a group of A stays in the first cache */
+        t.a = at(p, i, 0);
+        for (int64_t j = 0; j < p->n; j += nr) {
             if (columns[g].begin >= attention_min(j + nr, columns[g].end) || columns[g].end <= j) continue;
-            t.a = at(p, i, 0);
+            t.b = p->b + j / nr * p->b_strip;
             t.c = p->c + i * p->c_row + j;
+            fetch_lines(p->fetch);
             fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), nr);
         }
@@ -63,16 +90,16 @@ void attention_product_depth(const attention_product *p, const attention_span *d
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
     tsr_gemm_tile t = tile_of(p);
     const float *ahead = p->ahead;
-    for (int64_t j = 0; j < p->n; j += nr) {
-        const int64_t n = attention_min(nr, p->n - j);
-        for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
-            t.k = attention_words(p->gemm, depth[g].end - depth[g].begin);
-            if (t.k <= 0 && p->beta != 0) continue;
-            t.a = at(p, i, depth[g].begin);
+    for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
+        t.k = attention_words(p->gemm, depth[g].end - depth[g].begin);
+        if (t.k <= 0 && p->beta != 0) continue;
+        t.a = at(p, i, depth[g].begin);
+        for (int64_t j = 0; j < p->n; j += nr) {
             t.b = p->b + j / nr * p->b_strip + depth[g].begin / p->gemm->k_word * p->b_row;
             t.c = p->c + i * p->c_row + j;
             fetch_ahead(&t, &ahead, nr);
-            p->gemm->run(&t, attention_min(mr, p->m - i), n);
+            fetch_lines(p->fetch);
+            p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
         }
     }
 }

@@ -12,6 +12,23 @@
 
 #include "backend/cpu/attention_plan.h"
 
+/*
+ * Rows that will be wanted soon, block after block. They lie in memory, or in a cache that cores share: with
+ * each call of the micro-kernel a few of their lines are fetched, so that they are near when their turn comes.
+ */
+enum { ATTENTION_FETCH_BLOCKS = 3 };
+typedef struct attention_fetch {
+    struct {
+        const char *row;
+        int64_t stride_nbytes, row_nbytes, n_rows;
+    } blocks[ATTENTION_FETCH_BLOCKS];
+    int32_t n_blocks, block; /* how many there are; which one is under way, `done` bytes of its first row */
+    int64_t done;
+} attention_fetch;
+
+/* Appends n rows of d elements, unless these lie apart from one another. */
+void attention_fetch_later(attention_fetch *f, const attention_rows *rows, int64_t n, int64_t d);
+
 typedef struct attention_product {
     const tsr_gemm_kernel *gemm; /* f32 or bf16 */
     const void *a;
@@ -22,8 +39,8 @@ typedef struct attention_product {
     int64_t c_row;
     int64_t m, n, k;
     float alpha, beta;
-    const float
-        *ahead; /* what is wanted next: nr of it are fetched into the second cache with each row of B */
+    const float *ahead;     /* wanted next: nr of it are fetched into the second cache with each row of B */
+    attention_fetch *fetch; /* wanted later: a few lines of it with each call; or NULL */
 } attention_product;
 
 /* Words along k, padded to what the micro-kernel goes by. */
