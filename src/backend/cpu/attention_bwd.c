@@ -106,15 +106,15 @@ static void add_to_dq(attention_bwd_tile *t, int64_t in_round, int64_t head, boo
                                  .a = t->dp,
                                  .a_row = w->s_stride,
                                  .a_k = 1,
-                                 .b = t->k.data,
-                                 .b_row = t->k.stride,
+                                 .b = t->scaled_k,
+                                 .b_row = w->d_stride,
                                  .b_strip = w->gemm->nr,
                                  .c = dq.data,
                                  .c_row = dq.row,
                                  .m = t->queries.end - t->queries.begin,
                                  .n = w->a->d,
                                  .k = t->keys.end - t->keys.begin,
-                                 .alpha = w->a->scale,
+                                 .alpha = 1, /* K's rows hold the scale */
                                  .beta = first ? 0 : 1,
                                  .fetch = &t->fetch};
     _Atomic int32_t *turn = &w->turns[in_round * w->n_blocks + t->queries.begin / w->bm];
@@ -133,9 +133,9 @@ static void add_to_dq(attention_bwd_tile *t, int64_t in_round, int64_t head, boo
     atomic_store_explicit(turn, mine + 1, memory_order_release);
 }
 
-/* C += alpha A^T B over the tile's queries: dV from P and dO, dK from dS and Q. */
+/* C += A^T B over the tile's queries: dV from P and dO, dK (to be scaled) from dS and Q. */
 static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix b, float *c,
-                        int64_t stride, int64_t n, float alpha)
+                        int64_t stride, int64_t n)
 {
     const attention_backward *w = t->w;
     const int64_t n_queries = t->queries.end - t->queries.begin;
@@ -151,7 +151,7 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix 
                                  .m = t->keys.end - t->keys.begin,
                                  .n = n,
                                  .k = n_queries,
-                                 .alpha = alpha,
+                                 .alpha = 1,
                                  .beta = 1,
                                  .fetch = &t->fetch};
     attention_span depth[ATTENTION_MAX_GROUPS];
@@ -194,20 +194,20 @@ static void visit_queries(attention_bwd_tile *t, int64_t in_round, int64_t head)
         attention_bwd_load_queries(t, head);
         fetch_later(t, in_round, head, seeing.end);
         const bool seen = attention_bwd_scores(t, w->delta + in_round * w->a->lq + first, false);
-        if (seen && g->dv.data != NULL) add_to_keys(t, t->s, t->dout, t->dv, w->dv_stride, w->a->dv, 1);
-        if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, t->q, t->dk, w->d_stride, w->a->d, w->a->scale);
+        if (seen && g->dv.data != NULL) add_to_keys(t, t->s, t->dout, t->dv, w->dv_stride, w->a->dv);
+        if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, t->q, t->dk, w->d_stride, w->a->d);
         if (g->dq.data != NULL) add_to_dq(t, in_round, head, seen);
     }
 }
 
 static void store_keys(const attention_bwd_tile *t, const tsr_tensor *out, int64_t kv_head, const float *rows,
-                       int64_t stride, int64_t d)
+                       int64_t stride, int64_t d, float factor)
 {
     if (out->data == NULL) return;
     const int64_t n = t->keys.end - t->keys.begin;
     const attention_rows to = attention_k_rows(out, &t->sequence, kv_head, t->keys.begin);
     for (int64_t i = 0; i < n; i++)
-        t->w->score->store(attention_row(&to, i), to.dtype, to.col, rows + i * stride, d, 1);
+        t->w->score->store(attention_row(&to, i), to.dtype, to.col, rows + i * stride, d, factor);
     const attention_rows padding = attention_k_rows(out, &t->sequence, kv_head, t->keys.end);
     const int64_t end = attention_min(t->keys.begin + t->w->bn, t->sequence.k_rows);
     attention_clear_rows(&padding, end - t->keys.end, d);
@@ -228,11 +228,12 @@ static void backward_keys(void *arg, int64_t item, int32_t slot)
     memset(t.dv, 0, (size_t)(n * w->dv_stride) * sizeof *t.dv);
     if (n > 0) {
         attention_bwd_load_keys(&t, kv_head);
+        if (w->g->dq.data != NULL) attention_bwd_scale_keys(&t, kv_head);
         for (int64_t i = 0; i < w->group; i++)
             visit_queries(&t, index * w->group + i, kv_head * w->group + i);
     }
-    store_keys(&t, &w->g->dk, kv_head, t.dk, w->d_stride, w->a->d);
-    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv);
+    store_keys(&t, &w->g->dk, kv_head, t.dk, w->d_stride, w->a->d, w->a->scale);
+    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv, 1);
 }
 
 tsr_status cpu_attention_bwd(void *state, const tsr_attention_bwd_args *g, void *workspace)

@@ -6,10 +6,10 @@
  *
  * A slot's scratch holds one block of keys with its gradients and one block of queries:
  *
- *     k [bn][D]  dk [bn][D]  dv [bn][Dv]  k, v as panels [D][nr], [Dv][nr]
+ *     scale k [bn][D]  dk [bn][D]  dv [bn][Dv]  k, v as panels [D][nr], [Dv][nr]
  *     q [bm][D]  dout [bm][Dv]  s, dp [bm][bn]  lse, delta [bm]            rows padded, all f32
  *
- * k, q and dout stay where they are if they serve there.
+ * q and dout stay where they are if they serve there.
  */
 #ifndef TSR_CPU_ATTENTION_BWD_H
 #define TSR_CPU_ATTENTION_BWD_H
@@ -38,9 +38,9 @@ typedef struct attention_bwd_tile {
     attention_sequence sequence;
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
-    bool k_finite;
-    attention_matrix k, q, dout; /* in the copies, or where the operands lie */
-    float *k_copy, *k_panels, *v_panels, *dk, *dv;
+    bool k_finite; /* scaled K, that is */
+    attention_matrix q, dout; /* in the copies, or where the operands lie */
+    float *scaled_k, *k_panels, *v_panels, *dk, *dv;
     float *q_copy, *dout_copy, *s, *dp, *lse, *delta, *gather;
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
@@ -52,8 +52,9 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot);
 
-/* Packs the block `keys` of a KV head; Q, dO and lse of the block `queries` of a query head. */
+/* Packs the block `keys` of a KV head; its K as rows times the scale, for dQ; Q, dO and lse of the block `queries` of a query head. */
 void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head);
+void attention_bwd_scale_keys(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);
 
 /* delta of the block `queries`; uses the copies of q and dout. */

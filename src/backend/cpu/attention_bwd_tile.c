@@ -32,8 +32,8 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot)
 {
     const int64_t panels = attention_round_up(w->bn, w->gemm->nr);
-    attention_bwd_tile t = {.w = w, .k_copy = w->scratch + slot * w->scratch_floats};
-    t.dk = t.k_copy + w->bn * w->d_stride;
+    attention_bwd_tile t = {.w = w, .scaled_k = w->scratch + slot * w->scratch_floats};
+    t.dk = t.scaled_k + w->bn * w->d_stride;
     t.dv = t.dk + w->bn * w->d_stride;
     t.k_panels = t.dv + w->bn * w->dv_stride;
     t.v_panels = t.k_panels + panels * w->a->d;
@@ -64,8 +64,19 @@ void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
     const attention_rows v = attention_k_rows(&a->v, &t->sequence, kv_head, t->keys.begin);
     load_panels(w->gemm, t->k_panels, &k, n, a->d);
     load_panels(w->gemm, t->v_panels, &v, n, a->dv);
-    t->k = attention_f32_rows(w->gemm, &k, n, a->d, t->k_copy, w->d_stride);
-    t->k_finite = w->score->finite(t->k.data, t->k.stride, n, a->d);
+}
+
+void attention_bwd_scale_keys(attention_bwd_tile *t, int64_t kv_head)
+{
+    const attention_backward *w = t->w;
+    const int64_t n = t->keys.end - t->keys.begin, d = w->a->d;
+    const attention_rows k = attention_k_rows(&w->a->k, &t->sequence, kv_head, t->keys.begin);
+    w->gemm->pack(t->scaled_k, w->d_stride, k.data, k.dtype, k.row, k.col, n, d);
+    for (int64_t j = 0; j < n; j++) {
+        float *row = t->scaled_k + j * w->d_stride;
+        w->score->store(row, TSR_F32, 1, row, d, w->a->scale);
+    }
+    t->k_finite = w->score->finite(t->scaled_k, w->d_stride, n, d);
 }
 
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
@@ -127,13 +138,13 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
                            .m = m,
                            .n = n,
                            .k = w->a->d,
-                           .alpha = t->features.alpha,
+                           .alpha = 1,
                            .beta = 0,
                            .fetch = &t->fetch};
     attention_product_columns(&p, t->columns);
     p.a = t->dout.data, p.a_row = t->dout.stride;
     p.b = t->v_panels, p.b_strip = nr * w->a->dv;
-    p.c = t->dp, p.k = w->a->dv, p.alpha = 1;
+    p.c = t->dp, p.k = w->a->dv;
     attention_product_columns(&p, t->columns);
 
     for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
@@ -144,7 +155,8 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
                                          .begin = t->columns[g].begin,
                                          .end = t->columns[g].end,
                                          .s = t->s + i * w->s_stride,
-                                         .s_stride = w->s_stride};
+                                         .s_stride = w->s_stride,
+                                         .alpha = t->features.alpha};
         float *dp = t->dp + i * w->s_stride;
         w->score->backward(&rows, width, t->lse + i, delta + i, dp, dbias ? dp : NULL, w->s_stride);
     }

@@ -93,7 +93,8 @@ static void softmax_rows(void *arg, int64_t item, int32_t slot)
                                          .n_rows = n,
                                          .end = t.features.lk,
                                          .s = s,
-                                         .s_stride = u->s_stride};
+                                         .s_stride = u->s_stride,
+                                         .alpha = 1};
         float *dbias = w->bias_grad != w->dp ? w->bias_grad + at : NULL;
         u->cpu->attention_score_f32->backward(&rows, u->a->lk, t.lse, t.delta, dp, dbias, u->s_stride);
     }

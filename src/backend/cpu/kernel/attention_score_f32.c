@@ -273,39 +273,41 @@ static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, i
     }
 }
 
-TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool plain, columns seen,
+TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score_path path, columns seen,
                              float lse, float delta, float *dp, float *dbias)
 {
     const tsr_attention_features *f = t->features;
     const int64_t row = t->row + r, first = seen.lo & -VL;
-    const float base = (float)((double)lse * 1.4426950408889634);
+    const float base = (float)((double)lse * 1.4426950408889634), alpha = t->alpha;
     float *s = t->s + r * t->s_stride;
     vu32 words[4];
+    UNROLL_BY_4
     for (int64_t c = first; c < seen.hi; c += VL) {
         vf32 x = vf32_load(s + c), g = vf32_load(dp + c), tanh = vf32_splat(0);
-        const bool edge = c < seen.lo || c + VL > seen.hi;
+        const bool edge = path == FEATURED || (path == PLAIN && (c < seen.lo || c + VL > seen.hi));
         vi32 shown = vi32_splat(-1);
-        if (!plain) {
-            x = score(t, x, row, c, seen, &tanh);
+        if (path == FEATURED) {
+            x = score(t, x * alpha, row, c, seen, &tanh);
             shown = x != never; /* a visible score of -Inf has p = 0 as well */
-        } else if (edge) {
-            shown = within(c, seen);
-            x = vf32_select(shown, x, vf32_splat(never));
+            x = x - base;
+        } else {
+            x = x * alpha - base;
+            if (edge) shown = within(c, seen);
         }
-        vf32 p = vf32_exp2(x - base);
-        if (!plain || edge) p = vf32_select(shown, p, vf32_splat(0)); /* where lse is NaN, p is as well */
+        vf32 p = path == FEATURED ? vf32_exp2(x) : vf32_exp2_below_127(x);
+        if (edge) p = vf32_select(shown, p, vf32_splat(0)); /* where lse is NaN, p is as well */
         vf32 dropped = p;
-        if (!plain && f->dropout) {
+        if (path == FEATURED && f->dropout) {
             const vf32 factor = dropout(t, row, c, first, words);
             dropped = p * factor;
             g *= factor;
         }
         vf32 ds = p * (g - delta);
-        if (!plain || edge) ds = vf32_select(shown, ds, vf32_splat(0));
+        if (edge) ds = vf32_select(shown, ds, vf32_splat(0));
         vf32_store(s + c, dropped);
         if (dbias != NULL) vf32_store(dbias + c, ds);
         if (dbias == dp) continue;
-        if (!plain && f->cap != 0) ds = vf32_select(shown, ds * (1 - tanh * tanh), vf32_splat(0));
+        if (path == FEATURED && f->cap != 0) ds = vf32_select(shown, ds * (1 - tanh * tanh), vf32_splat(0));
         vf32_store(dp + c, ds);
     }
 }
@@ -313,21 +315,23 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const bool 
 static void backward(const tsr_attention_rows *t, int64_t width, const float *lse, const float *delta,
                      float *dp, float *dbias, int64_t dp_stride)
 {
-    const bool plain = is_plain(t->features);
+    const score_path path = dbias == NULL ? path_of(t) : FEATURED;
     for (int64_t r = 0; r < t->n_rows; r++) {
         columns seen = visible(t, t->row + r);
         if (lse[r] == never) seen = (columns){t->begin, t->begin};
-        float *db = dbias == NULL ? NULL : dbias + r * dp_stride;
-        if (plain && dbias == NULL)
-            backward_row(t, r, true, seen, lse[r], delta[r], dp + r * dp_stride, NULL);
-        else
-            backward_row(t, r, false, seen, lse[r], delta[r], dp + r * dp_stride, db);
-        const int64_t first = seen.lo & -VL, last = (seen.hi + VL - 1) & -VL;
-        float *const tiles[3] = {t->s + r * t->s_stride, dp + r * dp_stride, db};
+        float *s = t->s + r * t->s_stride, *g = dp + r * dp_stride;
+        float *const db = dbias == NULL ? NULL : dbias + r * dp_stride;
+        switch (path) {
+        case WHOLE: backward_row(t, r, WHOLE, seen, lse[r], delta[r], g, NULL); break;
+        case PLAIN: backward_row(t, r, PLAIN, seen, lse[r], delta[r], g, NULL); break;
+        case FEATURED: backward_row(t, r, FEATURED, seen, lse[r], delta[r], g, db); break;
+        }
+        const int64_t from = seen.lo & -VL, to = (seen.hi + VL - 1) & -VL;
+        float *const tiles[3] = {s, g, db};
         for (int i = 0; i < 3; i++) {
             if (tiles[i] == NULL) continue;
-            fill_zero(tiles[i], 0, first);
-            fill_zero(tiles[i], last, width);
+            fill_zero(tiles[i], 0, from);
+            fill_zero(tiles[i], to, width);
         }
     }
 }
@@ -373,8 +377,8 @@ const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .lanes = VL,
     .fwd_queries = TSR_LANES == 16 ? 112 : 96,
     .fwd_keys = 256,
-    .bwd_queries = TSR_LANES == 16 ? 112 : 96,
-    .bwd_keys = TSR_LANES == 16 ? 128 : 96,
+    .bwd_queries = TSR_LANES == 16 ? 224 : 192,
+    .bwd_keys = TSR_LANES == 16 ? 256 : 192,
     .forward = forward,
     .backward = backward,
     .store = store,

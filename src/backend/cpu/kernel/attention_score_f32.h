@@ -48,7 +48,7 @@ typedef struct tsr_attention_rows {
     int64_t begin, end;
     float *s; /* first row, column 0 */
     int64_t s_stride;
-    float alpha;  /* forward: what s is yet to be multiplied by */
+    float alpha;  /* what s is yet to be multiplied by */
     bool to_bf16; /* forward: P becomes rows of bf16, each where its row of s begins, zeros up to a multiple
                      of 32 */
 } tsr_attention_rows;
