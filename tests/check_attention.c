@@ -119,6 +119,29 @@ static void packing_changes_nothing(tsr_context *ctx)
     }
 }
 
+/*
+ * One thread's dQ in f16 fills what a workspace may take before the head's queries end, in the middle of one of
+ * them; four threads' does not.
+ */
+static void parts_change_nothing(tsr_context *ctx)
+{
+    (void)ctx;
+    const int64_t hq = 36, lq = 256, lk = 200, d = 64;
+    kit_attention c = {
+        .dtype = TSR_F16, .grad_dtype = TSR_F16, .b = 1, .hq = hq, .hkv = 1, .lq = lq, .lk = lk, .d = d, .dv = d};
+    c.q = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, hq, lq, d));
+    c.k = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, 1, lk, d));
+    c.v = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, 1, lk, d));
+    c.dout = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, hq, lq, d));
+    tsr_context *const one = kit_cpu_with_threads(1), *const four = kit_cpu_with_threads(4);
+    const kit_attention_result parts = kit_attention_run(one, &c, KIT_FUSED);
+    const kit_attention_result whole = kit_attention_run(four, &c, KIT_FUSED);
+    expect_same_bits(&c, &parts, &whole, "a head in parts and as a whole");
+    tsr_context_destroy(one);
+    tsr_context_destroy(four);
+    kit_free_all();
+}
+
 /* --- the checks themselves --- */
 
 /* Wrong twins of the score kernel, each with a mistake that a real one might have. */
@@ -183,31 +206,71 @@ static void test_wrong_twins_are_rejected(void **state)
 
 /* --- memory --- */
 
-/* Bytes for one head of n tokens; strides of 0 stand for memory that a query never reads. */
-static size_t workspace(tsr_context *ctx, int64_t n, bool backward)
+typedef struct memory_case {
+    int64_t hq, lq, lk, d;
+    tsr_dtype dtype;
+} memory_case;
+
+/* Bytes for one KV head; strides of 0 stand for memory that a query never reads. */
+static size_t workspace(tsr_context *ctx, const memory_case *c, bool backward)
 {
     static float one;
-    const tsr_tensor x = {.data = &one, .rank = 4, .shape = {1, 1, n, 64}};
-    tsr_tensor grad = x;
-    grad.stride[2] = 64, grad.stride[3] = 1;
-    const tsr_attention_grads grads = {.dq = &grad, .dk = &grad, .dv = &grad};
+    const tsr_tensor q = {.data = &one, .dtype = c->dtype, .rank = 4, .shape = {1, c->hq, c->lq, c->d}};
+    tsr_tensor k = q, dq = q;
+    k.shape[1] = 1, k.shape[2] = c->lk;
+    tsr_tensor dk = k;
+    dq.stride[1] = c->lq * c->d, dk.stride[1] = c->lk * c->d;
+    dq.stride[2] = dk.stride[2] = c->d, dq.stride[3] = dk.stride[3] = 1;
+    const tsr_attention_grads grads = {.dq = &dq, .dk = &dk, .dv = &dk};
     size_t nbytes = 0;
     if (backward)
-        KIT_OK(tsr_attention_bwd_workspace(ctx, &x, &x, &x, &grads, NULL, &nbytes));
+        KIT_OK(tsr_attention_bwd_workspace(ctx, &q, &k, &k, &grads, NULL, &nbytes));
     else
-        KIT_OK(tsr_attention_fwd_workspace(ctx, &x, &x, &x, NULL, &nbytes));
+        KIT_OK(tsr_attention_fwd_workspace(ctx, &q, &k, &k, NULL, &nbytes));
     return nbytes;
+}
+
+/* A KV head's packed K and V and 4 MiB, per thread; backward: four times that. */
+static size_t bound_of_workspace(int32_t n_threads, const memory_case *c, bool backward)
+{
+    const size_t head = (size_t)(c->lk * 2 * c->d) * sizeof(float), a_thread = (size_t)4 << 20;
+    return (size_t)n_threads * (head + a_thread) * (backward ? 4 : 1);
+}
+
+static void test_memory_is_bounded(void **state)
+{
+    (void)state;
+    static const memory_case cases[] = {
+        {1, 4096, 4096, 128, TSR_F32},      {1, 131072, 131072, 128, TSR_F32},
+        {1, 131072, 131072, 128, TSR_BF16}, {32, 131072, 131072, 128, TSR_BF16}, /* dQ alone: 2 GiB */
+        {8, 131072, 16, 64, TSR_F16},       {4096, 4096, 16, 16, TSR_F32},
+        {1, 1, 131072, 256, TSR_BF16},      {1, 64, 64, 1024, TSR_F32},
+    };
+    for (int32_t n_threads = 1; n_threads <= 3; n_threads += 2) {
+        tsr_context *const ctx = kit_cpu_with_threads(n_threads);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+            for (int backward = 0; backward < 2; backward++) {
+                const memory_case *c = &cases[i];
+                const size_t allowed = bound_of_workspace(n_threads, c, backward);
+                const size_t got = workspace(ctx, c, backward);
+                if (got > allowed)
+                    kit_fail("%s, %d threads, hq %d lq %d lk %d d %d %s takes %zu bytes, may take %zu",
+                             backward ? "backward" : "forward", (int)n_threads, (int)c->hq, (int)c->lq,
+                             (int)c->lk, (int)c->d, tsr_dtype_name(c->dtype), got, allowed);
+            }
+        tsr_context_destroy(ctx);
+    }
 }
 
 static void test_memory_is_linear(void **state)
 {
     (void)state;
     tsr_context *const ctx = kit_cpu();
-    const size_t a_thread = (size_t)4 << 20, token = 2 * 64 * sizeof(float); /* a key and a value, packed */
     for (int backward = 0; backward < 2; backward++)
         for (int64_t n = 1024; n <= 131072; n *= 2) {
-            const size_t allowed = 2 * (a_thread + (size_t)n * token) + (size_t)n / 16;
-            const size_t got = workspace(ctx, n, backward);
+            const memory_case c = {1, n, n, 64, TSR_F32};
+            const size_t allowed = bound_of_workspace(2, &c, false) + (size_t)n / 16;
+            const size_t got = workspace(ctx, &c, backward);
             if (got > allowed)
                 kit_fail("%s of %lld tokens takes %zu bytes, may take %zu", backward ? "backward" : "forward",
                          (long long)n, got, allowed);
@@ -239,6 +302,7 @@ ON_EVERY_ISA(nan_goes_where_it_should)
 ON_EVERY_ISA(threads_change_nothing)
 ON_EVERY_ISA(company_changes_nothing)
 ON_EVERY_ISA(packing_changes_nothing)
+ON_EVERY_ISA(parts_change_nothing)
 
 int main(void)
 {
@@ -246,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_against_reference),       cmocka_unit_test(test_nan_goes_where_it_should),
         cmocka_unit_test(test_threads_change_nothing),  cmocka_unit_test(test_company_changes_nothing),
         cmocka_unit_test(test_packing_changes_nothing), cmocka_unit_test(test_wrong_twins_are_rejected),
+        cmocka_unit_test(test_parts_change_nothing),    cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_memory_is_linear),        cmocka_unit_test(test_lengths_are_checked_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,8 @@
  * So there are no partial sums to merge, no atomic additions, and any number of threads gives the same bits.
  *
  * KV heads are served in rounds, as many as delta and dQ (where the output cannot be added to: not f32) leave
- * room for. workspace   | slots' scratch | delta | dQ | turns |
+ * room for. If those of one head are too long already, its queries are served in parts, between which dK and
+ * dV are carried along.                   workspace   | slots' scratch | delta | dQ | turns | carried |
  */
 #include <math.h>
 #include <sched.h>
@@ -26,6 +27,12 @@
 
 static bool adds_to_output(const tsr_tensor *dq) { return dq->dtype == TSR_F32 && dq->stride[3] == 1; }
 
+/* dK and dV of a tile, side by side in its scratch. */
+static size_t key_gradients_nbytes(const attention_backward *w)
+{
+    return (size_t)(w->tile_rows * (w->d_stride + w->dv_stride)) * sizeof(float);
+}
+
 static void lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
                     tsr_arena *arena)
 {
@@ -36,16 +43,21 @@ static void lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attenti
     }
     attention_bwd_lay_out(w, cpu, g, arena);
     const bool stored = g->dq.data != NULL && !adds_to_output(&g->dq);
-    const int64_t heads = a->b * a->hkv, rows = w->group * a->lq, turns = w->group * w->n_blocks;
+    const int64_t heads = a->b * a->hkv, head_blocks = w->group * w->n_blocks;
     /* The memory that forward takes for packed heads. */
     const int64_t budget = tsr_threads_count(cpu->threads) * (a->lk * (a->d + a->dv) + ((int64_t)3 << 18));
-    const int64_t per_head = rows * (stored ? a->d + 1 : 1) + turns;
-    w->heads_per_round = attention_min(heads, attention_max(1, budget / attention_max(per_head, 1)));
-    w->delta = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)rows * sizeof(float));
-    w->dq = tsr_arena_take(arena, (size_t)(stored ? w->heads_per_round : 0),
-                           (size_t)(rows * a->d) * sizeof(float));
+    const int64_t per_block = w->block_rows * (stored ? a->d + 1 : 1) + 1;
+    const int64_t most = attention_max(1, budget / per_block);
+    w->heads_per_round = attention_min(heads, attention_max(1, most / attention_max(head_blocks, 1)));
+    w->blocks_per_round = attention_min(head_blocks, most);
+    const size_t blocks = (size_t)(w->heads_per_round * w->blocks_per_round);
+    w->delta = tsr_arena_take(arena, blocks, (size_t)w->block_rows * sizeof(float));
+    w->dq = tsr_arena_take(arena, stored ? blocks : 0, (size_t)(w->block_rows * a->d) * sizeof(float));
     if (!stored) w->dq = NULL;
-    w->turns = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)turns * sizeof *w->turns);
+    w->turns = tsr_arena_take(arena, blocks, sizeof *w->turns);
+    const int64_t carried = w->blocks_per_round < head_blocks ? w->n_tiles : 0;
+    w->carried = tsr_arena_take(arena, (size_t)carried, key_gradients_nbytes(w));
+    if (carried == 0) w->carried = NULL;
 }
 
 size_t cpu_attention_bwd_workspace(const void *state, const tsr_attention_bwd_args *g)
@@ -57,30 +69,28 @@ size_t cpu_attention_bwd_workspace(const void *state, const tsr_attention_bwd_ar
 }
 
 /* The rows of dQ that a block of queries adds to: the output's, or the workspace's. */
-static attention_rows dq_rows(const attention_bwd_tile *t, int64_t in_round, int64_t head)
+static attention_rows dq_rows(const attention_bwd_tile *t, int64_t head)
 {
     const attention_backward *w = t->w;
     if (w->dq == NULL) return attention_q_rows(&w->g->dq, &t->sequence, head, t->queries.begin);
-    return (attention_rows){.data = w->dq + (in_round * w->a->lq + t->queries.begin) * w->a->d,
-                            .dtype = TSR_F32,
-                            .row = w->a->d,
-                            .col = 1};
+    return (attention_rows){
+        .data = w->dq + t->block * w->block_rows * w->a->d, .dtype = TSR_F32, .row = w->a->d, .col = 1};
 }
 
 /* A block of queries: its delta, its first turn; and dQ = 0 where no key block will write it. */
 static void prepare_queries(void *arg, int64_t item, int32_t slot)
 {
     const attention_backward *w = arg;
-    const int64_t in_round = item / w->n_blocks, first = item % w->n_blocks * w->bm;
-    const int64_t kv_head = w->first_head + in_round / w->group;
-    const int64_t head = kv_head % w->a->hkv * w->group + in_round % w->group;
+    const int64_t kv_head = w->first_head + item / w->round_blocks;
+    const int64_t block = w->first_block + item % w->round_blocks, first = block % w->n_blocks * w->bm;
+    const int64_t head = kv_head % w->a->hkv * w->group + block / w->n_blocks;
     attention_bwd_tile t = attention_bwd_tile_in(w, slot);
     t.sequence = attention_sequence_of(w->a, kv_head / w->a->hkv);
     t.features = attention_features_of(w->a, &t.sequence, head);
     const int64_t end = attention_min(first + w->bm, t.sequence.q_rows);
     if (first >= end) return;
     t.queries = (attention_span){first, attention_max(first, attention_min(end, t.sequence.lq))};
-    attention_bwd_delta(&t, head, w->delta + in_round * w->a->lq + first);
+    attention_bwd_delta(&t, head, w->delta + item * w->block_rows);
     const attention_span keys = attention_keys_seen(&t.features, t.queries);
     atomic_store_explicit(&w->turns[item], (int32_t)(keys.begin / w->bn), memory_order_relaxed);
     if (w->g->dq.data == NULL) return;
@@ -95,13 +105,13 @@ static void await_turn(_Atomic int32_t *turn, int32_t mine)
         if (spins > 200) sched_yield();
 }
 
-static void add_to_dq(attention_bwd_tile *t, int64_t in_round, int64_t head, bool seen)
+static void add_to_dq(attention_bwd_tile *t, int64_t head, bool seen)
 {
     const attention_backward *w = t->w;
     const attention_span keys = attention_keys_seen(&t->features, t->queries);
     const int32_t mine = (int32_t)(t->keys.begin / w->bn);
     const bool first = mine == keys.begin / w->bn, last = mine == (keys.end - 1) / w->bn;
-    const attention_rows dq = dq_rows(t, in_round, head);
+    const attention_rows dq = dq_rows(t, head);
     const attention_product p = {.gemm = w->gemm,
                                  .a = t->dp,
                                  .a_row = w->s_stride,
@@ -117,7 +127,7 @@ static void add_to_dq(attention_bwd_tile *t, int64_t in_round, int64_t head, boo
                                  .alpha = 1, /* K's rows hold the scale */
                                  .beta = first ? 0 : 1,
                                  .fetch = &t->fetch};
-    _Atomic int32_t *turn = &w->turns[in_round * w->n_blocks + t->queries.begin / w->bm];
+    _Atomic int32_t *turn = &w->turns[t->block];
     await_turn(turn, mine);
     if (!seen || t->k_finite || attention_sees_all(&t->features, t->queries, t->keys)) {
         attention_product_depth(&p, t->columns);
@@ -166,13 +176,13 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix 
 }
 
 /* While this tile's products run: its dQ, and the Q and dO of the next queries, which end before `end`. */
-static void fetch_later(attention_bwd_tile *t, int64_t in_round, int64_t head, int64_t end)
+static void fetch_later(attention_bwd_tile *t, int64_t head, int64_t end)
 {
     const attention_backward *w = t->w;
     const int64_t next = t->queries.end, n = attention_min(w->bm, end - next);
     t->fetch.n_blocks = t->fetch.block = 0, t->fetch.done = 0;
     if (w->g->dq.data != NULL) {
-        const attention_rows dq = dq_rows(t, in_round, head);
+        const attention_rows dq = dq_rows(t, head);
         attention_fetch_later(&t->fetch, &dq, next - t->queries.begin, w->a->d);
     }
     const attention_rows q = attention_q_rows(&w->a->q, &t->sequence, head, next);
@@ -181,22 +191,29 @@ static void fetch_later(attention_bwd_tile *t, int64_t in_round, int64_t head, i
     attention_fetch_later(&t->fetch, &dout, n, w->a->dv);
 }
 
-/* All that the block of keys does with one query head, `in_round` of them counted over the round. */
-static void visit_queries(attention_bwd_tile *t, int64_t in_round, int64_t head)
+/*
+ * All that the block of keys does with those query blocks of one head, the group's `i`th, that belong to the
+ * round; `at` is where delta, dq and turns of the head's first block are, were it one of them.
+ */
+static void visit_queries(attention_bwd_tile *t, int64_t i, int64_t head, int64_t at)
 {
     const attention_backward *w = t->w;
     const tsr_attention_bwd_args *g = w->g;
     t->features = attention_features_of(w->a, &t->sequence, head);
     const attention_span seeing = attention_queries_seeing(&t->features, t->keys);
     if (seeing.begin == seeing.end) return;
-    for (int64_t first = seeing.begin / w->bm * w->bm; first < seeing.end; first += w->bm) {
+    const int64_t first_block = w->first_block - i * w->n_blocks, end_block = first_block + w->round_blocks;
+    const int64_t begin = attention_max(seeing.begin / w->bm, first_block) * w->bm;
+    const int64_t end = attention_min(seeing.end, end_block * w->bm);
+    for (int64_t first = begin; first < end; first += w->bm) {
         t->queries = (attention_span){first, attention_min(first + w->bm, t->sequence.lq)};
+        t->block = at + first / w->bm;
         attention_bwd_load_queries(t, head);
-        fetch_later(t, in_round, head, seeing.end);
-        const bool seen = attention_bwd_scores(t, w->delta + in_round * w->a->lq + first, false);
+        fetch_later(t, head, end);
+        const bool seen = attention_bwd_scores(t, w->delta + t->block * w->block_rows, false);
         if (seen && g->dv.data != NULL) add_to_keys(t, t->s, t->dout, t->dv, w->dv_stride, w->a->dv);
         if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, t->q, t->dk, w->d_stride, w->a->d);
-        if (g->dq.data != NULL) add_to_dq(t, in_round, head, seen);
+        if (g->dq.data != NULL) add_to_dq(t, head, seen);
     }
 }
 
@@ -213,27 +230,54 @@ static void store_keys(const attention_bwd_tile *t, const tsr_tensor *out, int64
     attention_clear_rows(&padding, end - t->keys.end, d);
 }
 
+static void visit_group(attention_bwd_tile *t, int64_t index, int64_t kv_head)
+{
+    const attention_backward *w = t->w;
+    const int64_t first = w->first_block / w->n_blocks;
+    const int64_t last = (w->first_block + w->round_blocks - 1) / w->n_blocks;
+    attention_bwd_load_keys(t, kv_head);
+    if (w->g->dq.data != NULL) attention_bwd_scale_keys(t, kv_head);
+    for (int64_t i = first; i <= last; i++)
+        visit_queries(t, i, kv_head * w->group + i,
+                      index * w->round_blocks + i * w->n_blocks - w->first_block);
+}
+
 static void backward_keys(void *arg, int64_t item, int32_t slot)
 {
     const attention_backward *w = arg;
-    const int64_t index = item % w->round_heads, first = item / w->round_heads * w->bn;
+    const int64_t index = item % w->round_heads, tile = item / w->round_heads, first = tile * w->bn;
     const int64_t batch = (w->first_head + index) / w->a->hkv, kv_head = (w->first_head + index) % w->a->hkv;
     attention_bwd_tile t = attention_bwd_tile_in(w, slot);
     t.sequence = attention_sequence_of(w->a, batch);
     const int64_t end = attention_min(first + w->bn, t.sequence.k_rows);
     if (first >= end) return;
     t.keys = (attention_span){first, attention_max(first, attention_min(end, t.sequence.lk))};
-    const int64_t n = t.keys.end - first;
-    memset(t.dk, 0, (size_t)(n * w->d_stride) * sizeof *t.dk);
-    memset(t.dv, 0, (size_t)(n * w->dv_stride) * sizeof *t.dv);
-    if (n > 0) {
-        attention_bwd_load_keys(&t, kv_head);
-        if (w->g->dq.data != NULL) attention_bwd_scale_keys(&t, kv_head);
-        for (int64_t i = 0; i < w->group; i++)
-            visit_queries(&t, index * w->group + i, kv_head * w->group + i);
+
+    const size_t nbytes = key_gradients_nbytes(w);
+    char *carried = w->carried == NULL ? NULL : (char *)w->carried + (size_t)tile * nbytes;
+    if (w->first_block == 0)
+        memset(t.dk, 0, nbytes);
+    else
+        memcpy(t.dk, carried, nbytes);
+    if (t.keys.begin < t.keys.end && w->round_blocks > 0) visit_group(&t, index, kv_head);
+    if (w->first_block + w->round_blocks < w->group * w->n_blocks) {
+        memcpy(carried, t.dk, nbytes);
+        return;
     }
     store_keys(&t, &w->g->dk, kv_head, t.dk, w->d_stride, w->a->d, w->a->scale);
     store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv, 1);
+}
+
+static void serve_round(attention_backward *w, tsr_threads *threads)
+{
+    const int64_t head_blocks = w->group * w->n_blocks;
+    w->first_block = 0;
+    do { /* once even if there are no queries: dK and dV are 0 then */
+        w->round_blocks = attention_min(w->blocks_per_round, head_blocks - w->first_block);
+        tsr_threads_run(threads, w->round_heads * w->round_blocks, prepare_queries, w);
+        tsr_threads_run(threads, w->round_heads * w->n_tiles, backward_keys, w);
+        w->first_block += w->round_blocks;
+    } while (w->first_block < head_blocks);
 }
 
 tsr_status cpu_attention_bwd(void *state, const tsr_attention_bwd_args *g, void *workspace)
@@ -248,8 +292,7 @@ tsr_status cpu_attention_bwd(void *state, const tsr_attention_bwd_args *g, void 
     if (g->dq.data == NULL && g->dk.data == NULL && g->dv.data == NULL) w.first_head = heads;
     for (; w.first_head < heads; w.first_head += w.heads_per_round) {
         w.round_heads = attention_min(w.heads_per_round, heads - w.first_head);
-        tsr_threads_run(cpu->threads, w.round_heads * w.group * w.n_blocks, prepare_queries, &w);
-        tsr_threads_run(cpu->threads, w.round_heads * w.n_tiles, backward_keys, &w);
+        serve_round(&w, cpu->threads);
     }
     if (g->dsinks.data != NULL) attention_bwd_sinks(&w, cpu->threads);
     if (g->dbias.data != NULL) attention_bwd_bias(&w, cpu->threads);

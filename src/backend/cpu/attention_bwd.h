@@ -23,13 +23,19 @@ typedef struct attention_backward {
     const tsr_attention_score_f32_kernel *score;
     int64_t group;                         /* query heads to a KV head */
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
+    int64_t block_rows, tile_rows;         /* memory that they need: less if there are not as many */
     int64_t d_stride, dv_stride, s_stride; /* floats between rows */
     int64_t scratch_floats;                /* of a slot */
-    int64_t first_head, round_heads, heads_per_round; /* KV heads, counted over the batch: b * hkv + head */
     float *scratch;
-    float *delta;           /* [round's query heads][lq] */
-    float *dq;              /* likewise [lq][D]; NULL where the output itself can be added to */
-    _Atomic int32_t *turns; /* [round's query heads][n_blocks]: the key block whose turn it is to add to dQ */
+
+    /* A round: KV heads, counted over the batch (b * hkv + head), and which of their query blocks, counted
+     * over the group (head * n_blocks + block). All of the blocks, or several parts of those of one head. */
+    int64_t first_head, round_heads, heads_per_round;
+    int64_t first_block, round_blocks, blocks_per_round;
+    float *delta;           /* [round's blocks][block_rows] */
+    float *dq;              /* likewise [block_rows][D]; NULL where the output itself can be added to */
+    float *carried;         /* dK and dV of all keys between parts: tiles of [tile_rows][..]; or NULL */
+    _Atomic int32_t *turns; /* [round's blocks]: the key block whose turn it is to add to dQ */
 } attention_backward;
 
 /* A tile and its surroundings; the pointers lead into a slot's scratch. */
@@ -38,6 +44,7 @@ typedef struct attention_bwd_tile {
     attention_sequence sequence;
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
+    int64_t block; /* of delta, dq and turns, that the queries are */
     bool k_finite; /* scaled K, that is */
     attention_matrix q, dout; /* in the copies, or where the operands lie */
     float *scaled_k, *k_panels, *v_panels, *dk, *dv;

@@ -16,14 +16,15 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     assert(attention_max(w->bm, w->bn) <= ATTENTION_MAX_GROUPS * w->gemm->mr);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
     w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
+    w->block_rows = attention_min(w->bm, a->lq), w->tile_rows = attention_min(w->bn, a->lk);
     w->d_stride = attention_stride(a->d, nr);
     w->dv_stride = attention_stride(a->dv, nr);
-    w->s_stride = attention_stride(w->bn, nr);
+    w->s_stride = attention_stride(w->tile_rows, nr);
     const int64_t widest = attention_max(w->d_stride, w->dv_stride);
-    const int64_t keys = w->bn * (2 * w->d_stride + w->dv_stride) +
-                         attention_round_up(w->bn, nr) * (a->d + a->dv);
-    const int64_t queries = w->bm * (widest + w->dv_stride + 2 * w->s_stride + 2);
-    const int64_t gather = attention_max(w->bm, w->bn) * (nr + 1);
+    const int64_t keys = w->tile_rows * (2 * w->d_stride + w->dv_stride) +
+                         attention_round_up(w->tile_rows, nr) * (a->d + a->dv);
+    const int64_t queries = w->block_rows * (widest + w->dv_stride + 2 * w->s_stride + 2);
+    const int64_t gather = attention_max(w->block_rows, w->tile_rows) * nr;
     w->scratch_floats = attention_round_up(keys + queries + gather, 16);
     w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
                                 (size_t)w->scratch_floats * sizeof(float));
@@ -31,19 +32,19 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot)
 {
-    const int64_t panels = attention_round_up(w->bn, w->gemm->nr);
+    const int64_t panels = attention_round_up(w->tile_rows, w->gemm->nr);
     attention_bwd_tile t = {.w = w, .scaled_k = w->scratch + slot * w->scratch_floats};
-    t.dk = t.scaled_k + w->bn * w->d_stride;
-    t.dv = t.dk + w->bn * w->d_stride;
-    t.k_panels = t.dv + w->bn * w->dv_stride;
+    t.dk = t.scaled_k + w->tile_rows * w->d_stride;
+    t.dv = t.dk + w->tile_rows * w->d_stride;
+    t.k_panels = t.dv + w->tile_rows * w->dv_stride;
     t.v_panels = t.k_panels + panels * w->a->d;
     t.q_copy = t.v_panels + panels * w->a->dv;
-    t.dout_copy = t.q_copy + w->bm * attention_max(w->d_stride, w->dv_stride);
-    t.s = t.dout_copy + w->bm * w->dv_stride;
-    t.dp = t.s + w->bm * w->s_stride;
-    t.lse = t.dp + w->bm * w->s_stride;
-    t.delta = t.lse + w->bm;
-    t.gather = t.delta + w->bm;
+    t.dout_copy = t.q_copy + w->block_rows * attention_max(w->d_stride, w->dv_stride);
+    t.s = t.dout_copy + w->block_rows * w->dv_stride;
+    t.dp = t.s + w->block_rows * w->s_stride;
+    t.lse = t.dp + w->block_rows * w->s_stride;
+    t.delta = t.lse + w->block_rows;
+    t.gather = t.delta + w->block_rows;
     return t;
 }
 
