@@ -120,15 +120,22 @@ static void packing_changes_nothing(tsr_context *ctx)
 }
 
 /*
- * One thread's dQ in f16 fills what a workspace may take before the head's queries end, in the middle of one of
- * them; four threads' does not.
+ * One thread's dQ in f16 fills what a workspace may take before the head's queries end, in the middle of one
+ * of them; four threads' does not.
  */
 static void parts_change_nothing(tsr_context *ctx)
 {
     (void)ctx;
     const int64_t hq = 36, lq = 256, lk = 200, d = 64;
-    kit_attention c = {
-        .dtype = TSR_F16, .grad_dtype = TSR_F16, .b = 1, .hq = hq, .hkv = 1, .lq = lq, .lk = lk, .d = d, .dv = d};
+    kit_attention c = {.dtype = TSR_F16,
+                       .grad_dtype = TSR_F16,
+                       .b = 1,
+                       .hq = hq,
+                       .hkv = 1,
+                       .lq = lq,
+                       .lk = lk,
+                       .d = d,
+                       .dv = d};
     c.q = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, hq, lq, d));
     c.k = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, 1, lk, d));
     c.v = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, 1, lk, d));

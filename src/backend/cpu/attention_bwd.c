@@ -144,8 +144,8 @@ static void add_to_dq(attention_bwd_tile *t, int64_t head, bool seen)
 }
 
 /* C += A^T B over the tile's queries: dV from P and dO, dK (to be scaled) from dS and Q. */
-static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix b, float *c,
-                        int64_t stride, int64_t n)
+static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix b, float *c, int64_t stride,
+                        int64_t n)
 {
     const attention_backward *w = t->w;
     const int64_t n_queries = t->queries.end - t->queries.begin;

@@ -44,8 +44,8 @@ typedef struct attention_bwd_tile {
     attention_sequence sequence;
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
-    int64_t block; /* of delta, dq and turns, that the queries are */
-    bool k_finite; /* scaled K, that is */
+    int64_t block;            /* of delta, dq and turns, that the queries are */
+    bool k_finite;            /* scaled K, that is */
     attention_matrix q, dout; /* in the copies, or where the operands lie */
     float *scaled_k, *k_panels, *v_panels, *dk, *dv;
     float *q_copy, *dout_copy, *s, *dp, *lse, *delta, *gather;
@@ -59,7 +59,8 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot);
 
-/* Packs the block `keys` of a KV head; its K as rows times the scale, for dQ; Q, dO and lse of the block `queries` of a query head. */
+/* Packs the block `keys` of a KV head; its K as rows times the scale, for dQ; Q, dO and lse of the block
+ * `queries` of a query head. */
 void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_scale_keys(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);

@@ -14,7 +14,8 @@
 
 /*
  * Rows that will be wanted soon, block after block. They lie in memory, or in a cache that cores share: with
- * each call of the micro-kernel a few of their lines are fetched, so that they are near when their turn comes.
+ * each call of the micro-kernel a few of their lines are fetched, so that they are near when their turn
+ * comes.
  */
 enum { ATTENTION_FETCH_BLOCKS = 3 };
 typedef struct attention_fetch {
