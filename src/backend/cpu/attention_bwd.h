@@ -7,9 +7,11 @@
  * A slot's scratch holds one block of keys with its gradients and one block of queries:
  *
  *     scale k [bn][D]  dk [bn][D]  dv [bn][Dv]  k, v as panels [D][nr], [Dv][nr]
- *     q [bm][D]  dout [bm][Dv]  s, dp [bm][bn]  lse, delta [bm]            rows padded, all f32
+ *     q [bm][D]  dout [bm][Dv]  s, dp [bm][bn]  lse, delta [bm]            rows padded, f32
+ *     q, dout as words of bf16, where those are multiplied
  *
- * q and dout stay where they are if they serve there.
+ * q and dout stay where they are if they serve there. S and dP multiply what the caller gave: in bf16, where
+ * the set has it, P is then what forward's S made it. The other products are f32's.
  */
 #ifndef TSR_CPU_ATTENTION_BWD_H
 #define TSR_CPU_ATTENTION_BWD_H
@@ -19,8 +21,9 @@
 typedef struct attention_backward {
     const tsr_attention_bwd_args *g;
     const tsr_attention_fwd_args *a; /* &g->fwd */
-    const tsr_gemm_kernel *gemm;
+    const tsr_gemm_kernel *gemm, *score_gemm; /* that of S and dP: f32, or bf16 with the same nr */
     const tsr_attention_score_f32_kernel *score;
+    int64_t q_words, dout_words;           /* of a row of their operands */
     int64_t group;                         /* query heads to a KV head */
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
     int64_t block_rows, tile_rows;         /* memory that they need: less if there are not as many */
@@ -38,6 +41,12 @@ typedef struct attention_backward {
     _Atomic int32_t *turns; /* [round's blocks]: the key block whose turn it is to add to dQ */
 } attention_backward;
 
+/* Rows as A of a product, in elements of what it multiplies. */
+typedef struct attention_left {
+    const void *data;
+    int64_t row;
+} attention_left;
+
 /* A tile and its surroundings; the pointers lead into a slot's scratch. */
 typedef struct attention_bwd_tile {
     const attention_backward *w;
@@ -47,8 +56,9 @@ typedef struct attention_bwd_tile {
     int64_t block;            /* of delta, dq and turns, that the queries are */
     bool k_finite;            /* scaled K, that is */
     attention_matrix q, dout; /* in the copies, or where the operands lie */
+    attention_left score_q, score_dout; /* the same for S and dP */
     float *scaled_k, *k_panels, *v_panels, *dk, *dv;
-    float *q_copy, *dout_copy, *s, *dp, *lse, *delta, *gather;
+    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *s, *dp, *lse, *delta, *gather;
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;

@@ -11,6 +11,11 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     const tsr_attention_fwd_args *a = &g->fwd;
     *w = (attention_backward){.g = g, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
     const int64_t nr = w->gemm->nr;
+    const bool bf16 = cpu->gemm_bf16 != NULL && a->q.dtype == TSR_BF16 && a->k.dtype == TSR_BF16;
+    w->score_gemm = bf16 ? cpu->gemm_bf16 : w->gemm;
+    assert(w->score_gemm->nr == nr);
+    w->q_words = attention_words(w->score_gemm, a->d);
+    w->dout_words = attention_words(w->score_gemm, a->dv);
     w->group = a->hkv > 0 ? a->hq / a->hkv : 0;
     w->bm = w->score->bwd_queries, w->bn = w->score->bwd_keys;
     assert(attention_max(w->bm, w->bn) <= ATTENTION_MAX_GROUPS * w->gemm->mr);
@@ -22,10 +27,11 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     w->s_stride = attention_stride(w->tile_rows, nr);
     const int64_t widest = attention_max(w->d_stride, w->dv_stride);
     const int64_t keys = w->tile_rows * (2 * w->d_stride + w->dv_stride) +
-                         attention_round_up(w->tile_rows, nr) * (a->d + a->dv);
+                         attention_round_up(w->tile_rows, nr) * (w->q_words + w->dout_words);
+    const int64_t pairs = bf16 ? w->block_rows * (w->q_words + w->dout_words) : 0;
     const int64_t queries = w->block_rows * (widest + w->dv_stride + 2 * w->s_stride + 2);
     const int64_t gather = attention_max(w->block_rows, w->tile_rows) * nr;
-    w->scratch_floats = attention_round_up(keys + queries + gather, 16);
+    w->scratch_floats = attention_round_up(keys + queries + pairs + gather, 16);
     w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
                                 (size_t)w->scratch_floats * sizeof(float));
 }
@@ -37,23 +43,36 @@ attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t sl
     t.dk = t.scaled_k + w->tile_rows * w->d_stride;
     t.dv = t.dk + w->tile_rows * w->d_stride;
     t.k_panels = t.dv + w->tile_rows * w->dv_stride;
-    t.v_panels = t.k_panels + panels * w->a->d;
-    t.q_copy = t.v_panels + panels * w->a->dv;
+    t.v_panels = t.k_panels + panels * w->q_words;
+    t.q_copy = t.v_panels + panels * w->dout_words;
     t.dout_copy = t.q_copy + w->block_rows * attention_max(w->d_stride, w->dv_stride);
     t.s = t.dout_copy + w->block_rows * w->dv_stride;
     t.dp = t.s + w->block_rows * w->s_stride;
     t.lse = t.dp + w->block_rows * w->s_stride;
     t.delta = t.lse + w->block_rows;
     t.gather = t.delta + w->block_rows;
+    t.q_pairs = t.gather + attention_max(w->block_rows, w->tile_rows) * w->gemm->nr;
+    t.dout_pairs = t.q_pairs + w->block_rows * w->q_words;
     return t;
 }
 
 static void load_panels(const tsr_gemm_kernel *gemm, float *panels, const attention_rows *rows, int64_t n,
                         int64_t d)
 {
+    const int64_t words = attention_words(gemm, d);
     for (int64_t j = 0; j < n; j += gemm->nr)
-        gemm->pack(panels + j * d, gemm->nr, attention_row(rows, j), rows->dtype, rows->col, rows->row, d,
-                   attention_min(gemm->nr, n - j));
+        gemm->pack_b(panels + j * words, attention_row(rows, j), rows->dtype, rows->col, rows->row, d,
+                     attention_min(gemm->nr, n - j));
+}
+
+/* Rows of bf16 as pairs: where they lie, or copied. */
+static attention_left pairs_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n, int64_t d,
+                               float *copy)
+{
+    const int64_t words = attention_words(gemm, d);
+    if (rows->col == 1 && 2 * words == d) return (attention_left){rows->data, rows->row};
+    gemm->pack_a(copy, words, rows->data, rows->row, rows->col, n, d, 0, NULL, 0);
+    return (attention_left){copy, 2 * words};
 }
 
 void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
@@ -63,8 +82,8 @@ void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
     const int64_t n = t->keys.end - t->keys.begin;
     const attention_rows k = attention_k_rows(&a->k, &t->sequence, kv_head, t->keys.begin);
     const attention_rows v = attention_k_rows(&a->v, &t->sequence, kv_head, t->keys.begin);
-    load_panels(w->gemm, t->k_panels, &k, n, a->d);
-    load_panels(w->gemm, t->v_panels, &v, n, a->dv);
+    load_panels(w->score_gemm, t->k_panels, &k, n, a->d);
+    load_panels(w->score_gemm, t->v_panels, &v, n, a->dv);
 }
 
 void attention_bwd_scale_keys(attention_bwd_tile *t, int64_t kv_head)
@@ -90,6 +109,13 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
     const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
     t->q = attention_f32_rows(w->gemm, &q, n, a->d, t->q_copy, w->d_stride);
     t->dout = attention_f32_rows(w->gemm, &dout, n, a->dv, t->dout_copy, w->dv_stride);
+    if (w->score_gemm == w->gemm) {
+        t->score_q = (attention_left){t->q.data, t->q.stride};
+        t->score_dout = (attention_left){t->dout.data, t->dout.stride};
+    } else {
+        t->score_q = pairs_of(w->score_gemm, &q, n, a->d, t->q_pairs);
+        t->score_dout = pairs_of(w->score_gemm, &dout, n, a->dv, t->dout_pairs);
+    }
     for (int64_t i = 0; i < n; i++) t->lse[i] = ((const float *)lse.data)[i * lse.row];
 }
 
@@ -116,6 +142,38 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     }
 }
 
+/* S and dP, before alpha, where a row sees something and to within a strip. */
+static void multiply_scores(attention_bwd_tile *t)
+{
+    const attention_backward *w = t->w;
+    const tsr_gemm_kernel *gemm = w->score_gemm;
+    attention_span columns[ATTENTION_MAX_GROUPS]; /* of its groups of rows */
+    attention_columns_seen(&t->features, t->queries, t->keys, gemm->mr, gemm->nr, columns);
+    attention_product p = {.gemm = gemm,
+                           .a = t->score_q.data,
+                           .a_row = t->score_q.row,
+                           .a_k = 1,
+                           .b = t->k_panels,
+                           .b_row = gemm->nr,
+                           .b_strip = gemm->nr * w->q_words,
+                           .c = t->s,
+                           .c_row = w->s_stride,
+                           .m = t->queries.end - t->queries.begin,
+                           .n = t->keys.end - t->keys.begin,
+                           .k = w->a->d,
+                           .alpha = 1,
+                           .beta = 0,
+                           .fetch = &t->fetch};
+    char tiles[64];
+    if (gemm->enter != NULL) gemm->enter(tiles);
+    attention_product_columns(&p, columns);
+    p.a = t->score_dout.data, p.a_row = t->score_dout.row;
+    p.b = t->v_panels, p.b_strip = gemm->nr * w->dout_words;
+    p.c = t->dp, p.k = w->a->dv;
+    attention_product_columns(&p, columns);
+    if (gemm->leave != NULL) gemm->leave(tiles);
+}
+
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
 {
     const attention_backward *w = t->w;
@@ -127,26 +185,7 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
         return false;
     }
     attention_columns_seen(&t->features, t->queries, t->keys, mr, nr, t->columns);
-    attention_product p = {.gemm = w->gemm,
-                           .a = t->q.data,
-                           .a_row = t->q.stride,
-                           .a_k = 1,
-                           .b = t->k_panels,
-                           .b_row = nr,
-                           .b_strip = nr * w->a->d,
-                           .c = t->s,
-                           .c_row = w->s_stride,
-                           .m = m,
-                           .n = n,
-                           .k = w->a->d,
-                           .alpha = 1,
-                           .beta = 0,
-                           .fetch = &t->fetch};
-    attention_product_columns(&p, t->columns);
-    p.a = t->dout.data, p.a_row = t->dout.stride;
-    p.b = t->v_panels, p.b_strip = nr * w->a->dv;
-    p.c = t->dp, p.k = w->a->dv;
-    attention_product_columns(&p, t->columns);
+    multiply_scores(t);
 
     for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
         const tsr_attention_rows rows = {.features = &t->features,
