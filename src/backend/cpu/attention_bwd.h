@@ -20,7 +20,7 @@
 
 typedef struct attention_backward {
     const tsr_attention_bwd_args *g;
-    const tsr_attention_fwd_args *a; /* &g->fwd */
+    const tsr_attention_fwd_args *a;          /* &g->fwd */
     const tsr_gemm_kernel *gemm, *score_gemm; /* that of S and dP: f32, or bf16 with the same nr */
     const tsr_attention_score_f32_kernel *score;
     int64_t q_words, dout_words;           /* of a row of their operands */
@@ -53,9 +53,9 @@ typedef struct attention_bwd_tile {
     attention_sequence sequence;
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
-    int64_t block;            /* of delta, dq and turns, that the queries are */
-    bool k_finite;            /* scaled K, that is */
-    attention_matrix q, dout; /* in the copies, or where the operands lie */
+    int64_t block;                      /* of delta, dq and turns, that the queries are */
+    bool k_finite;                      /* scaled K, that is */
+    attention_matrix q, dout;           /* in the copies, or where the operands lie */
     attention_left score_q, score_dout; /* the same for S and dP */
     float *scaled_k, *k_panels, *v_panels, *dk, *dv;
     float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *s, *dp, *lse, *delta, *gather;
