@@ -243,13 +243,14 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
     const forward *w = b->w;
     const int64_t used = b->queries.end - b->queries.begin;
     const attention_rows lse = attention_q_rows(&w->a->lse, s, head, first);
+    const float kept = w->bf16 && b->features.dropout ? b->features.keep_scale : 1;
     attention_rows out = attention_q_rows(&w->a->out, s, head, first);
     for (int64_t i = 0; i < n_rows; i++, out.data = attention_row(&out, 1)) {
         const bool empty = i >= used || b->l[i] == 0;
         if (empty)
             attention_clear_rows(&out, 1, w->a->dv);
         else
-            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv, 1 / b->l[i]);
+            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv, kept / b->l[i]);
         if (lse.data != NULL)
             ((float *)lse.data)[i * lse.row] = empty ? -INFINITY : b->m[i] * 0.693147181f + logf(b->l[i]);
     }

@@ -101,15 +101,19 @@ TSR_INLINE vf32 score(const tsr_attention_rows *t, vf32 x, int64_t row, int64_t 
     return vf32_select(shown, x, vf32_splat(never));
 }
 
-/* What dropout multiplies columns c .. c + VL by; `words` are those of 4 VL columns, made at first use. */
-TSR_INLINE vf32 dropout(const tsr_attention_rows *t, int64_t row, int64_t c, int64_t first, vu32 words[4])
+/*
+ * What dropout multiplies columns c .. c + VL by, `kept` those that stay; `words` are those of 4 VL columns,
+ * made at first use.
+ */
+TSR_INLINE vf32 dropout(const tsr_attention_rows *t, int64_t row, int64_t c, int64_t first, float kept,
+                        vu32 words[4])
 {
     const tsr_attention_features *f = t->features;
     if (c == first || c % (4 * VL) == 0)
         vu32_dropout_words(words, f->seed, f->offset, f->head, (uint32_t)row,
                            (uint32_t)(t->key + c / (4 * VL) * (4 * VL)));
     const vi32 keep = (vi32)(words[c / VL % 4] >= vu32_splat(f->drop_below));
-    return vf32_select(keep, vf32_splat(f->keep_scale), vf32_splat(0));
+    return vf32_select(keep, vf32_splat(kept), vf32_splat(0));
 }
 
 static void fill_zero(float *x, int64_t from, int64_t to)
@@ -210,14 +214,14 @@ TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, co
     /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within.
      */
     const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
-    const float alpha = path == FEATURED ? 1 : t->alpha;
+    const float alpha = path == FEATURED ? 1 : t->alpha, kept = to_bf16 ? 1 : t->features->keep_scale;
     vf32 sum = vf32_splat(0);
     vu32 words[4];
     UNROLL_BY_4
     for (int64_t c = first; c < seen.hi; c += VL) {
         vf32 p = vf32_exp2_below_127(vf32_load(s + c) * alpha - base);
         sum += p;
-        if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, words);
+        if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, kept, words);
         if (to_bf16)
             bf16_from_vf32_flushed(p_bf16 + c, p);
         else
@@ -298,7 +302,7 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
         if (edge) p = vf32_select(shown, p, vf32_splat(0)); /* where lse is NaN, p is as well */
         vf32 dropped = p;
         if (path == FEATURED && f->dropout) {
-            const vf32 factor = dropout(t, row, c, first, words);
+            const vf32 factor = dropout(t, row, c, first, f->keep_scale, words);
             dropped = p * factor;
             g *= factor;
         }

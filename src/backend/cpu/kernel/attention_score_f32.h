@@ -63,7 +63,8 @@ typedef struct tsr_attention_score_f32_kernel {
     /*
      * S -> P. m [n_rows] and l [n_rows] carry on from the keys before (-Inf and 0 at first): P, l and the
      * rows of o [n_rows, dv] are all relative to m. A row's m rises only when its maximum grew by more than
-     * 8, so that o and l need scaling seldom; until then P stays below 2^8. Dropout follows the sum.
+     * 8, so that o and l need scaling seldom; until then P stays below 2^8. Dropout follows the sum; of P in
+     * bf16 it only clears, and what is kept is yet to be scaled, lest that be rounded.
      */
     void (*forward)(const tsr_attention_rows *rows, float *m, float *l, float *o, int64_t o_stride,
                     int64_t dv);
