@@ -15,7 +15,7 @@
 #include "chart.h"
 #include "format/file.h"
 
-enum { FIRST_L = 128, N_LENGTHS = 8 };
+enum { FIRST_L = 128, N_LENGTHS = 8, LEAST_LENGTHS = 2 }; /* the first ones, however long they take */
 
 /* Seconds that one call may take, and bytes that an unfused workspace may have. */
 #define LONGEST_CALL    3.5
@@ -60,7 +60,7 @@ static tsr_status measure(bench *b, const bench_attention_options *options, scal
         s->n++;
         const double grown = 4e-3; /* of twice the length, in seconds of its milliseconds */
         if (!f->has_unfused || f->time.rivals_ms[0] * grown > longest) effort.most_unfused_nbytes = 0;
-        if (f->time.ms * grown > longest) break;
+        if (s->n >= LEAST_LENGTHS && f->time.ms * grown > longest) break;
     }
     return s->n > 1 ? TSR_OK : tsr_fail(TSR_ERR_MEMORY, "--svg: one length alone could be measured");
 }

@@ -75,7 +75,7 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->v_in_place = !w->bf16 && !w->gathers && attention_in_place(w->gemm, &v, a->dv);
     const int64_t v_words = attention_words(w->gemm, a->lk) * attention_round_up(a->dv, nr);
     w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : v_words), 16);
-    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 2) + w->gemm->mr * w->s_stride + w->bn * nr;
+    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 3) + w->gemm->mr * w->s_stride + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
     /* As many heads as one per thread and 3 MiB take, the same number in every round. */
@@ -160,7 +160,7 @@ typedef struct block {
     const float *k;     /* packed */
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
-    float *s, *o, *m, *l, *gather;
+    float *s, *o, *m, *l, *l_bf16, *gather;
 } block;
 
 /* One group of rows, from row i on, against a key tile: its scores never leave the first cache. */
@@ -196,7 +196,7 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
                                   .s = b->s,
                                   .s_stride = w->s_stride,
                                   .alpha = b->features.alpha,
-                                  .to_bf16 = w->bf16};
+                                  .l_bf16 = w->bf16 ? b->l_bf16 + i : NULL};
     float *o = b->o + i * w->o_stride;
     w->score->forward(&t, b->m + i, b->l + i, o, w->o_stride, w->a->dv);
 
@@ -250,7 +250,8 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
         if (empty)
             attention_clear_rows(&out, 1, w->a->dv);
         else
-            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv, kept / b->l[i]);
+            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv,
+                            kept / (w->bf16 ? b->l_bf16 : b->l)[i]);
         if (lse.data != NULL)
             ((float *)lse.data)[i * lse.row] = empty ? -INFINITY : b->m[i] * 0.693147181f + logf(b->l[i]);
     }
@@ -281,7 +282,7 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
                                            : -INFINITY;
     for (int64_t i = 0; i < n; i++) {
         b->m[i] = sink * 1.44269504f;
-        b->l[i] = sink == -INFINITY ? 0 : 1;
+        b->l[i] = b->l_bf16[i] = sink == -INFINITY ? 0 : 1;
     }
 }
 
@@ -306,7 +307,8 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
     b.o = b.s + w->gemm->mr * w->s_stride;
     b.m = b.o + w->bm * w->o_stride;
     b.l = b.m + w->bm;
-    b.gather = b.l + w->bm;
+    b.l_bf16 = b.l + w->bm;
+    b.gather = b.l_bf16 + w->bm;
 
     if (b.queries.begin < b.queries.end) {
         char tiles[64];

@@ -149,13 +149,14 @@ static void store(void *dst, tsr_dtype dtype, int64_t stride, const float *src, 
     if (j < n) vf32_store_as_n(dst, dtype, j, vf32_load_n(src + j, n - j) * factor, n - j);
 }
 
-/* Raises m to `top` and brings what was relative to the old m along. */
-static void raise_maximum(float top, float *m, float *l, float *o, int64_t dv)
+/* Raises m to `top` and brings what was relative to the old m along; l_bf16 may be NULL. */
+static void raise_maximum(float top, float *m, float *l, float *l_bf16, float *o, int64_t dv)
 {
     if (*m != never) { /* else l = 0 and o = 0 */
         float factor[VL];
         vf32_store(factor, vf32_exp2(vf32_splat(*m - top)));
         *l *= factor[0];
+        if (l_bf16 != NULL) *l_bf16 *= factor[0];
         store(o, TSR_F32, 1, o, dv, factor[0]);
     }
     *m = top;
@@ -204,9 +205,9 @@ TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns
     return path == FEATURED ? max : max * t->alpha;
 }
 
-/* Second pass: P, and what it adds to l. */
-TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen,
-                                      const score_path path, const bool to_bf16, float m)
+/* Second pass: P, and what it adds to l and l_bf16. */
+TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen,
+                                     const score_path path, const bool to_bf16, float m, float *l)
 {
     float *s = t->s + r * t->s_stride;
     uint16_t *p_bf16 = (uint16_t *)(void *)s; /* never ahead of what is read */
@@ -215,12 +216,16 @@ TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, co
      */
     const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
     const float alpha = path == FEATURED ? 1 : t->alpha, kept = to_bf16 ? 1 : t->features->keep_scale;
-    vf32 sum = vf32_splat(0);
+    vf32 sum = vf32_splat(0), sum_bf16 = vf32_splat(0);
     vu32 words[4];
     UNROLL_BY_4
     for (int64_t c = first; c < seen.hi; c += VL) {
         vf32 p = vf32_exp2_below_127(vf32_load(s + c) * alpha - base);
         sum += p;
+        if (to_bf16) {
+            p = vf32_rounded_to_bf16(p);
+            sum_bf16 += p;
+        }
         if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, kept, words);
         if (to_bf16)
             bf16_from_vf32_flushed(p_bf16 + c, p);
@@ -235,7 +240,8 @@ TSR_INLINE float forward_exponentials(const tsr_attention_rows *t, int64_t r, co
         fill_zero(s, t->begin, first);
         fill_zero(s, last, t->end);
     }
-    return vf32_sum(sum);
+    *l += vf32_sum(sum);
+    if (to_bf16) t->l_bf16[r] += vf32_sum(sum_bf16);
 }
 
 /* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
@@ -253,16 +259,17 @@ TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path pa
         }
         for (int64_t i = 0; i < n; i++)
             if (top[i] > m[r + i] + lag)
-                raise_maximum(top[i], m + r + i, l + r + i, o + (r + i) * o_stride, dv);
+                raise_maximum(top[i], m + r + i, l + r + i, to_bf16 ? t->l_bf16 + r + i : NULL,
+                              o + (r + i) * o_stride, dv);
         for (int64_t i = 0; i < n; i++)
-            l[r + i] += forward_exponentials(t, r + i, seen[i], path, to_bf16, m[r + i]);
+            forward_exponentials(t, r + i, seen[i], path, to_bf16, m[r + i], l + r + i);
     }
 }
 
 TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path, float *m, float *l, float *o,
                              int64_t o_stride, int64_t dv)
 {
-    if (t->to_bf16)
+    if (t->l_bf16 != NULL)
         forward_rows_as(t, path, true, m, l, o, o_stride, dv);
     else
         forward_rows_as(t, path, false, m, l, o, o_stride, dv);

@@ -48,9 +48,10 @@ typedef struct tsr_attention_rows {
     int64_t begin, end;
     float *s; /* first row, column 0 */
     int64_t s_stride;
-    float alpha;  /* what s is yet to be multiplied by */
-    bool to_bf16; /* forward: P becomes rows of bf16, each where its row of s begins, zeros up to a multiple
-                     of 32 */
+    float alpha; /* what s is yet to be multiplied by */
+    /* Forward; not NULL: P becomes rows of bf16, each where its row of s begins, zeros up to a multiple of
+     * 32, and l_bf16 [n_rows] sums what was rounded, as l what was not: by it O is divided, l makes lse. */
+    float *l_bf16;
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
