@@ -75,6 +75,49 @@ static void rising_scores(tsr_context *ctx, tsr_dtype dtype, int64_t lq, int64_t
     kit_free_all();
 }
 
+/* Far beyond what f32 resolves: the largest score's key is the answer still. */
+static void huge_scores(tsr_context *ctx)
+{
+    for (double size = 1e5; size < 1e18; size *= 10) {
+        const kit_attention c = one_head(TSR_F32, 20, 37);
+        for (int64_t i = 0; i < c.lq; i++) kit_set(&c.q, i * D, sqrt(size) * (1 + 0.37 * (double)i));
+        for (int64_t j = 0; j < c.lk; j++) kit_set(&c.k, j * D, sqrt(size) * (double)(j * 7 % 37));
+        const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
+        const tsr_tensor out = KIT_NEW(TSR_F64, KIT_ROWS, 1, 1, c.lq, D);
+        for (int64_t i = 0; i < c.lq * D; i++) kit_set(&out, i, kit_get(&c.v, 36 * 16 % 37 * D + i % D));
+        kit_check(&got.out, &out, (kit_bound){.ulps = 1}, "out of scores of %g", size);
+        kit_free_all();
+    }
+}
+
+/* --- what some rows of a tile see and others do not --- */
+
+static void nan_after_a_row(tsr_context *ctx, tsr_dtype dtype, int64_t lq, int64_t lk, int64_t key)
+{
+    kit_attention c = one_head(dtype, lq, lk);
+    c.options.causal = 1;
+    const kit_attention_result clean = kit_attention_run(ctx, &c, KIT_FUSED);
+    kit_set(&c.v, key * D + 3, NAN);
+    const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
+    for (int64_t i = 0; i < lq; i++) {
+        const double value = kit_get(&got.out, i * D + 3), expected = kit_get(&clean.out, i * D + 3);
+        const bool sees = i + lk - lq >= key;
+        if (sees ? !isnan(value) : value != expected)
+            kit_fail("%s, lq %d lk %d, v[%d] is NaN: row %d is %g, without it %g", tsr_dtype_name(dtype),
+                     (int)lq, (int)lk, (int)key, (int)i, value, expected);
+    }
+    kit_free_all();
+}
+
+static void nan_hidden_from_some_rows(tsr_context *ctx)
+{
+    static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
+    for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
+        for (int64_t more = 0; more < 34; more += 3)
+            for (int64_t key = more; key < 32 + more; key += 5)
+                nan_after_a_row(ctx, dtypes[t], 32, 32 + more, key);
+}
+
 static void large_and_small_scores(tsr_context *ctx)
 {
     static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
@@ -238,16 +281,17 @@ static void test_250_runs(void **state)
         kit_for_each_isa(name);                                                                              \
     }
 ON_EVERY_ISA(large_and_small_scores)
+ON_EVERY_ISA(huge_scores)
+ON_EVERY_ISA(nan_hidden_from_some_rows)
 ON_EVERY_ISA(rows_that_see_nothing)
 ON_EVERY_ISA(empty_sequences)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_and_small_scores),
-        cmocka_unit_test(test_rows_that_see_nothing),
-        cmocka_unit_test(test_empty_sequences),
-        cmocka_unit_test(test_250_runs),
+        cmocka_unit_test(test_large_and_small_scores),    cmocka_unit_test(test_huge_scores),
+        cmocka_unit_test(test_nan_hidden_from_some_rows), cmocka_unit_test(test_rows_that_see_nothing),
+        cmocka_unit_test(test_empty_sequences),           cmocka_unit_test(test_250_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -126,10 +126,10 @@ void attention_product_visible(const attention_product *p, const attention_span 
             const float *b = p->b + j / nr * p->b_strip + steps.begin / p->gemm->k_word * p->b_row;
             for (int64_t w = 0; w < t.k; w++)
                 memcpy(scratch + w * nr, b + w * p->b_row, (size_t)nr * sizeof *scratch);
-            for (int64_t s = steps.begin; s < steps.end; s++) {
+            for (int64_t s = steps.begin; s < steps.begin + t.k * p->gemm->k_word; s++) {
                 const int64_t query = pairs->row + (pairs->transposed ? s : i);
                 const int64_t key = pairs->column + (pairs->transposed ? i : s);
-                if (!attention_sees(pairs->features, query, key))
+                if (s >= steps.end || !attention_sees(pairs->features, query, key))
                     clear_step(p->gemm, scratch, s - steps.begin);
             }
             t.c = p->c + i * p->c_row + j;

@@ -74,8 +74,9 @@ void attention_product_depth(const attention_product *p, const attention_span *d
 
 /*
  * As attention_product_depth, for a B with Inf or NaN in rows that are hidden from some rows of C: where a
- * pair is hidden, and A 0, B counts as 0; the sums are the same. Row r of C and step s of the depth are
- * query row + r and key column + s, or with `transposed` key column + r and query row + s. scratch: a strip.
+ * pair is hidden or beyond the depth, and A 0, B counts as 0; the sums are the same. Row r of C and step s of
+ * the depth are query row + r and key column + s, or with `transposed` key column + r and query row + s.
+ * scratch: a strip.
  */
 typedef struct attention_pairs {
     const tsr_attention_features *features;

@@ -167,7 +167,7 @@ static bool is_plain(const tsr_attention_features *f)
     return f->cap == 0 && f->slope == 0 && f->bias == NULL && f->mask == NULL && !f->dropout;
 }
 
-/* How much a path of its own may take for granted; the last two give the same bits. */
+/* How much a path of its own may take for granted; all give the same bits. */
 typedef enum score_path {
     FEATURED, /* nothing */
     PLAIN,    /* only a window hides, and alpha > 0: the largest product is the largest score */
@@ -193,7 +193,7 @@ TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns
     for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
         vf32 x = vf32_load(s + c);
         if (path == FEATURED) {
-            x = score(t, x * t->alpha, row, c, seen, &unused);
+            x = score(t, vf32_rounded(x * t->alpha), row, c, seen, &unused);
             vf32_store(s + c, x);
         } else if (path == PLAIN && (c < seen.lo || c + VL > seen.hi)) {
             x = vf32_select(within(c, seen), x, vf32_splat(never));
@@ -220,7 +220,8 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
     vu32 words[4];
     UNROLL_BY_4
     for (int64_t c = first; c < seen.hi; c += VL) {
-        vf32 p = vf32_exp2_below_127(vf32_load(s + c) * alpha - base);
+        /* Rounded as m was: of the largest product nothing is left, however large it is. */
+        vf32 p = vf32_exp2_below_127(vf32_rounded(vf32_load(s + c) * alpha) - base);
         sum += p;
         if (to_bf16) {
             p = vf32_rounded_to_bf16(p);
@@ -298,14 +299,14 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
         const bool edge = path == FEATURED || (path == PLAIN && (c < seen.lo || c + VL > seen.hi));
         vi32 shown = vi32_splat(-1);
         if (path == FEATURED) {
-            x = score(t, x * alpha, row, c, seen, &tanh);
+            x = score(t, vf32_rounded(x * alpha), row, c, seen, &tanh);
             shown = x != never; /* a visible score of -Inf has p = 0 as well */
             x = x - base;
         } else {
-            x = x * alpha - base;
+            x = vf32_rounded(x * alpha) - base;
             if (edge) shown = within(c, seen);
         }
-        vf32 p = path == FEATURED ? vf32_exp2(x) : vf32_exp2_below_127(x);
+        vf32 p = vf32_exp2(x); /* lse may be a rounding away from a large score */
         if (edge) p = vf32_select(shown, p, vf32_splat(0)); /* where lse is NaN, p is as well */
         vf32 dropped = p;
         if (path == FEATURED && f->dropout) {
