@@ -114,8 +114,8 @@ static void nan_hidden_from_some_rows(tsr_context *ctx)
     static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
     for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
         for (int64_t more = 0; more < 34; more += 3)
-            for (int64_t key = more; key < 32 + more; key += 5)
-                nan_after_a_row(ctx, dtypes[t], 32, 32 + more, key);
+            for (int64_t key = more; key < 40 + more; key += 2)
+                nan_after_a_row(ctx, dtypes[t], 40, 40 + more, key);
 }
 
 static void large_and_small_scores(tsr_context *ctx)
