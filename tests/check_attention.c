@@ -302,7 +302,7 @@ static void test_lengths_are_checked_first(void **state)
     static void test_##name(void **state)                                                                    \
     {                                                                                                        \
         (void)state;                                                                                         \
-        kit_for_each_isa(name);                                                                              \
+        kit_for_each_gemm_isa(name);                                                                         \
     }
 ON_EVERY_ISA(against_reference)
 ON_EVERY_ISA(nan_goes_where_it_should)

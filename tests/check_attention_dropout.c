@@ -126,7 +126,7 @@ static void streams_differ(tsr_context *ctx)
     static void test_##name(void **state)                                                                    \
     {                                                                                                        \
         (void)state;                                                                                         \
-        kit_for_each_isa(name);                                                                              \
+        kit_for_each_gemm_isa(name);                                                                         \
     }
 ON_EVERY_ISA(bits_are_the_public_ones)
 ON_EVERY_ISA(streams_differ)

@@ -278,7 +278,7 @@ static void test_250_runs(void **state)
     static void test_##name(void **state)                                                                    \
     {                                                                                                        \
         (void)state;                                                                                         \
-        kit_for_each_isa(name);                                                                              \
+        kit_for_each_gemm_isa(name);                                                                         \
     }
 ON_EVERY_ISA(large_and_small_scores)
 ON_EVERY_ISA(huge_scores)
