@@ -298,18 +298,12 @@ static void test_lengths_are_checked_first(void **state)
     kit_free_all();
 }
 
-#define ON_EVERY_ISA(name)                                                                                   \
-    static void test_##name(void **state)                                                                    \
-    {                                                                                                        \
-        (void)state;                                                                                         \
-        kit_for_each_gemm_isa(name);                                                                         \
-    }
-ON_EVERY_ISA(against_reference)
-ON_EVERY_ISA(nan_goes_where_it_should)
-ON_EVERY_ISA(threads_change_nothing)
-ON_EVERY_ISA(company_changes_nothing)
-ON_EVERY_ISA(packing_changes_nothing)
-ON_EVERY_ISA(parts_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, against_reference)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, nan_goes_where_it_should)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, threads_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, company_changes_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, packing_changes_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, parts_change_nothing)
 
 int main(void)
 {

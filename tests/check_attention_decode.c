@@ -254,17 +254,11 @@ static void test_nothing_is_packed(void **state)
         }
 }
 
-#define ON_EVERY_ISA(name)                                                                                   \
-    static void test_##name(void **state)                                                                    \
-    {                                                                                                        \
-        (void)state;                                                                                         \
-        kit_for_each_isa(name);                                                                              \
-    }
-ON_EVERY_ISA(splits_change_nothing)
-ON_EVERY_ISA(pages_change_nothing)
-ON_EVERY_ISA(int8_is_right)
-ON_EVERY_ISA(parts_are_the_whole)
-ON_EVERY_ISA(nan_in_parts)
+KIT_TEST_OF_EACH(kit_for_each_isa, splits_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_isa, pages_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_isa, int8_is_right)
+KIT_TEST_OF_EACH(kit_for_each_isa, parts_are_the_whole)
+KIT_TEST_OF_EACH(kit_for_each_isa, nan_in_parts)
 
 int main(void)
 {

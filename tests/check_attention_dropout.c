@@ -122,14 +122,8 @@ static void streams_differ(tsr_context *ctx)
     kit_free_all();
 }
 
-#define ON_EVERY_ISA(name)                                                                                   \
-    static void test_##name(void **state)                                                                    \
-    {                                                                                                        \
-        (void)state;                                                                                         \
-        kit_for_each_gemm_isa(name);                                                                         \
-    }
-ON_EVERY_ISA(bits_are_the_public_ones)
-ON_EVERY_ISA(streams_differ)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, bits_are_the_public_ones)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, streams_differ)
 
 int main(void)
 {

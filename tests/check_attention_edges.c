@@ -274,17 +274,11 @@ static void test_250_runs(void **state)
     }
 }
 
-#define ON_EVERY_ISA(name)                                                                                   \
-    static void test_##name(void **state)                                                                    \
-    {                                                                                                        \
-        (void)state;                                                                                         \
-        kit_for_each_gemm_isa(name);                                                                         \
-    }
-ON_EVERY_ISA(large_and_small_scores)
-ON_EVERY_ISA(huge_scores)
-ON_EVERY_ISA(nan_hidden_from_some_rows)
-ON_EVERY_ISA(rows_that_see_nothing)
-ON_EVERY_ISA(empty_sequences)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, large_and_small_scores)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, huge_scores)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, nan_hidden_from_some_rows)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, rows_that_see_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, empty_sequences)
 
 int main(void)
 {

@@ -28,6 +28,14 @@ void kit_for_each_gemm_isa(void (*fn)(tsr_context *ctx));
 tsr_context *kit_isa_context(int i);
 bool kit_isa_is_plain(int i); /* in plain C: slow */
 
+/* test_fn for cmocka: fn on each set that for_each goes through. */
+#define KIT_TEST_OF_EACH(for_each, fn)                                                                       \
+    static void test_##fn(void **state)                                                                      \
+    {                                                                                                        \
+        (void)state;                                                                                         \
+        for_each(fn);                                                                                        \
+    }
+
 /* The set in use inside kit_for_each_isa, or asked for last; else "default". */
 const char *kit_isa(void);
 
