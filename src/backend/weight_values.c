@@ -55,13 +55,13 @@ static tsr_status check_range(const char *whose, const char *part, const tsr_ten
     return TSR_OK;
 }
 
-/* No exponent of n contiguous elements is that of infinities and NaN. */
+/* None of n contiguous elements is Inf or NaN. */
 static bool row_is_finite(const void *row, tsr_dtype dtype, int64_t n)
 {
     bool found = false;
     if (dtype == TSR_F32) {
-        const uint32_t *bits = row, exponent = 0x7f800000u;
-        for (int64_t j = 0; j < n; j++) found |= (bits[j] & exponent) == exponent;
+        const float *x = row;
+        for (int64_t j = 0; j < n; j++) found |= !(fabsf(x[j]) <= FLT_MAX);
     } else {
         const uint16_t *bits = row, exponent = dtype == TSR_BF16 ? 0x7f80 : 0x7c00;
         for (int64_t j = 0; j < n; j++) found |= (bits[j] & exponent) == exponent;
