@@ -41,12 +41,6 @@ typedef struct attention_backward {
     _Atomic int32_t *turns; /* [round's blocks]: the key block whose turn it is to add to dQ */
 } attention_backward;
 
-/* Rows as A of a product, in elements of what it multiplies. */
-typedef struct attention_left {
-    const void *data;
-    int64_t row;
-} attention_left;
-
 /* A tile and its surroundings; the pointers lead into a slot's scratch. */
 typedef struct attention_bwd_tile {
     const attention_backward *w;

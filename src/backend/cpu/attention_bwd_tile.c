@@ -11,8 +11,7 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     const tsr_attention_fwd_args *a = &g->fwd;
     *w = (attention_backward){.g = g, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
     const int64_t nr = w->gemm->nr;
-    const bool bf16 = cpu->gemm_bf16 != NULL && a->q.dtype == TSR_BF16 && a->k.dtype == TSR_BF16;
-    w->score_gemm = bf16 ? cpu->gemm_bf16 : w->gemm;
+    w->score_gemm = attention_score_gemm(cpu, a);
     assert(w->score_gemm->nr == nr);
     w->q_words = attention_words(w->score_gemm, a->d);
     w->dout_words = attention_words(w->score_gemm, a->dv);
@@ -28,7 +27,7 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     const int64_t widest = attention_max(w->d_stride, w->dv_stride);
     const int64_t keys = w->tile_rows * (2 * w->d_stride + w->dv_stride) +
                          attention_round_up(w->tile_rows, nr) * (w->q_words + w->dout_words);
-    const int64_t pairs = bf16 ? w->block_rows * (w->q_words + w->dout_words) : 0;
+    const int64_t pairs = w->score_gemm != w->gemm ? w->block_rows * (w->q_words + w->dout_words) : 0;
     const int64_t queries = w->block_rows * (widest + w->dv_stride + 2 * w->s_stride + 2);
     const int64_t gather = attention_max(w->block_rows, w->tile_rows) * nr;
     w->scratch_floats = attention_round_up(keys + queries + pairs + gather, 16);
@@ -63,16 +62,6 @@ static void load_panels(const tsr_gemm_kernel *gemm, float *panels, const attent
     for (int64_t j = 0; j < n; j += gemm->nr)
         gemm->pack_b(panels + j * words, attention_row(rows, j), rows->dtype, rows->col, rows->row, d,
                      attention_min(gemm->nr, n - j));
-}
-
-/* Rows of bf16 as pairs: where they lie, or copied. */
-static attention_left pairs_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n, int64_t d,
-                               float *copy)
-{
-    const int64_t words = attention_words(gemm, d);
-    if (rows->col == 1 && 2 * words == d) return (attention_left){rows->data, rows->row};
-    gemm->pack_a(copy, words, rows->data, rows->row, rows->col, n, d, 0, NULL, 0);
-    return (attention_left){copy, 2 * words};
 }
 
 void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
@@ -113,8 +102,8 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
         t->score_q = (attention_left){t->q.data, t->q.stride};
         t->score_dout = (attention_left){t->dout.data, t->dout.stride};
     } else {
-        t->score_q = pairs_of(w->score_gemm, &q, n, a->d, t->q_pairs);
-        t->score_dout = pairs_of(w->score_gemm, &dout, n, a->dv, t->dout_pairs);
+        t->score_q = attention_left_of(w->score_gemm, &q, n, a->d, t->q_pairs, w->q_words);
+        t->score_dout = attention_left_of(w->score_gemm, &dout, n, a->dv, t->dout_pairs, w->dout_words);
     }
     for (int64_t i = 0; i < n; i++) t->lse[i] = ((const float *)lse.data)[i * lse.row];
 }

@@ -5,14 +5,15 @@
  *
  * KV heads are served in rounds. First K and V of the round's heads are packed, once for all query blocks:
  *
- *     K   per nr keys a panel [D][nr]          V   per tile and nr columns a strip [keys][nr], unless its
- * rows serve where they lie
+ *     K   per nr keys a panel [D][nr]
+ *     V   per tile and nr columns a strip [keys][nr], unless its rows serve where they lie
  *
  * in words of 32 bits: an f32, or two bf16 where the set multiplies them. Those sums are f32 too; P is
  * rounded to bf16 for its product with V.
  *
- * then every query block of every query head is an item of its own: Q [BM, D], S [BM, BN], O [BM, Dv], m and
- * l live in the slot's scratch, where the second cache holds them. Key tiles are counted from each sequence's
+ * Then every query block of every query head is an item of its own: Q [BM, D], O [BM, Dv], m and l live in
+ * the slot's scratch, where the second cache holds them; S only of the group of rows, as many as the
+ * micro-kernel has, that is under way, in the first. Key tiles are counted from each sequence's
  * key 0 and have a length that is a constant of the kernels, so that a row's result depends on nothing but
  * its data. Sequences of few queries are attention_decode.c's; the two share the workspace, one after the
  * other.
@@ -42,7 +43,7 @@ typedef struct forward {
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
     int64_t scratch_floats;               /* of a slot */
     bool v_in_place;                      /* V is read where it lies */
-    bool gathers;                         /* k and v are in pages or int8: a tile becomes rows of f32 first */
+    bool gathers;                         /* k and v are in pages or int8: a tile becomes rows first */
     int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
     float *packed, *scratch;
     uint8_t *v_finite; /* [heads_per_round][n_tiles] */
@@ -51,9 +52,9 @@ typedef struct forward {
 /* Lays the workspace out; over an arena that counts, only measures it. */
 static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
 {
-    *w = (forward){.cpu = cpu, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
-    w->bf16 = cpu->gemm_bf16 != NULL && a->q.dtype == TSR_BF16 && a->k.dtype == TSR_BF16;
-    if (w->bf16) w->gemm = cpu->gemm_bf16;
+    *w = (forward){.cpu = cpu, .a = a, .score = cpu->attention_score_f32};
+    w->gemm = attention_score_gemm(cpu, a);
+    w->bf16 = w->gemm != cpu->gemm_f32;
     if (!attention_size_fits(a)) {
         arena->used = SIZE_MAX;
         return;
@@ -155,8 +156,7 @@ typedef struct block {
     const forward *w;
     tsr_attention_features features;
     attention_span queries;
-    const void *q;
-    int64_t q_row;      /* elements */
+    attention_left q;
     const float *k;     /* packed */
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
@@ -169,10 +169,11 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
     const forward *w = b->w;
     const int64_t nr = w->gemm->nr, rows = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i);
     const int64_t k_word = w->gemm->k_word, n = keys.end - keys.begin;
+    const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
     const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
     const attention_product scores = {.gemm = w->gemm,
-                                      .a = (const char *)b->q + i * b->q_row * (4 / k_word),
-                                      .a_row = b->q_row,
+                                      .a = (const char *)b->q.data + i * b->q.row * (4 / k_word),
+                                      .a_row = b->q.row,
                                       .a_k = 1,
                                       .b = k,
                                       .b_row = nr,
@@ -184,7 +185,7 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
                                       .k = w->a->d,
                                       .alpha = 1,
                                       .beta = 0,
-                                      .ahead = i == 0 ? v : NULL};
+                                      .ahead = i == 0 && lies_in_line ? v : NULL};
     attention_product_columns(&scores, &seen);
 
     const tsr_attention_rows t = {.features = &b->features,
@@ -214,7 +215,7 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
                                    .k = n,
                                    .alpha = 1,
                                    .beta = 1,
-                                   .ahead = i == 0 ? k + n * w->q_words : NULL};
+                                   .ahead = i == 0 && keys.end < b->features.lk ? k + n * w->q_words : NULL};
     if (all) {
         attention_product_depth(&out, &seen);
     } else {
@@ -263,13 +264,7 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
     const tsr_tensor *sinks = &w->a->sinks;
     const int64_t n = b->queries.end - b->queries.begin;
     const attention_rows rows = attention_q_rows(&w->a->q, s, head, b->queries.begin);
-    if (w->bf16) {
-        w->gemm->pack_a(q, w->q_stride, rows.data, rows.row, rows.col, n, w->a->d, 0, NULL, 0);
-        b->q = q, b->q_row = 2 * w->q_stride;
-    } else {
-        const attention_matrix m = attention_f32_rows(w->gemm, &rows, n, w->a->d, q, w->q_stride);
-        b->q = m.data, b->q_row = m.stride;
-    }
+    b->q = attention_left_of(w->gemm, &rows, n, w->a->d, q, w->q_stride);
     b->k = packed;
     b->v = (attention_matrix){packed + w->v_at, attention_round_up(w->a->dv, w->gemm->nr)};
     if (w->v_in_place) {

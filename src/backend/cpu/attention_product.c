@@ -16,6 +16,26 @@ attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention
     return (attention_matrix){copy, copy_stride};
 }
 
+const tsr_gemm_kernel *attention_score_gemm(const tsr_cpu *cpu, const tsr_attention_fwd_args *a)
+{
+    const bool bf16 = a->q.dtype == TSR_BF16 && a->k.dtype == TSR_BF16;
+    return bf16 && cpu->gemm_bf16 != NULL ? cpu->gemm_bf16 : cpu->gemm_f32;
+}
+
+attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
+                                 int64_t d, float *copy, int64_t copy_stride)
+{
+    if (gemm->k_word == 1) {
+        const attention_matrix m = attention_f32_rows(gemm, rows, n, d, copy, copy_stride);
+        return (attention_left){m.data, m.stride};
+    }
+    /* In place where no padding is missing and rows do not share the sets of the first cache. */
+    if (rows->col == 1 && d % (gemm->k_word * gemm->k_align) == 0 && rows->row % 512 != 0)
+        return (attention_left){rows->data, rows->row};
+    gemm->pack_a(copy, copy_stride, rows->data, rows->row, rows->col, n, d, 0, NULL, 0);
+    return (attention_left){copy, copy_stride * gemm->k_word};
+}
+
 static const void *at(const attention_product *p, int64_t row, int64_t k)
 {
     return (const char *)p->a + (row * p->a_row + k * p->a_k) * (4 / p->gemm->k_word);

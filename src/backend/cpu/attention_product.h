@@ -58,10 +58,26 @@ typedef struct attention_matrix {
     int64_t stride;
 } attention_matrix;
 
+/* Rows as A of a product, in elements of what it multiplies. */
+typedef struct attention_left {
+    const void *data;
+    int64_t row;
+} attention_left;
+
+/*
+ * The micro-kernels of Q K^T: bf16's where q and k are bf16 and the set multiplies them, else f32's. Forward
+ * and backward take the same, so that P comes out the same.
+ */
+const tsr_gemm_kernel *attention_score_gemm(const tsr_cpu *cpu, const tsr_attention_fwd_args *a);
+
 /* True if rows of d elements serve where they lie; otherwise they need a copy of the stride given. */
 bool attention_in_place(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t d);
 attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                     int64_t d, float *copy, int64_t copy_stride);
+
+/* The same as A for either family; copy_stride in words, at least attention_words of d. */
+attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
+                                 int64_t d, float *copy, int64_t copy_stride);
 
 /* Group g computes the strips that meet columns[g]; whole strips are written, so that C's rows have room. */
 void attention_product_columns(const attention_product *p, const attention_span *columns);
