@@ -116,14 +116,10 @@ TSR_INLINE vf32 dropout(const tsr_attention_rows *t, int64_t row, int64_t c, int
     return vf32_select(keep, vf32_splat(kept), vf32_splat(0));
 }
 
-static void fill_zero(float *x, int64_t from, int64_t to)
+/* Elements [from, to) of a row become 0. */
+static void fill_zero(void *row, size_t size, int64_t from, int64_t to)
 {
-    if (from < to) memset(x + from, 0, (size_t)(to - from) * sizeof *x);
-}
-
-static void fill_zero_bf16(uint16_t *x, int64_t from, int64_t to)
-{
-    if (from < to) memset(x + from, 0, (size_t)(to - from) * sizeof *x);
+    if (from < to) memset((char *)row + (size_t)from * size, 0, (size_t)(to - from) * size);
 }
 
 /* Elements that do not lie side by side. */
@@ -235,11 +231,11 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
     }
     const int64_t last = (seen.hi + VL - 1) & -VL;
     if (to_bf16) {
-        fill_zero_bf16(p_bf16, t->begin, first);
-        fill_zero_bf16(p_bf16, last, (t->end + 31) & -32);
+        fill_zero(p_bf16, sizeof *p_bf16, t->begin, first);
+        fill_zero(p_bf16, sizeof *p_bf16, last, (t->end + 31) & -32);
     } else if (path != WHOLE) {
-        fill_zero(s, t->begin, first);
-        fill_zero(s, last, t->end);
+        fill_zero(s, sizeof *s, t->begin, first);
+        fill_zero(s, sizeof *s, last, t->end);
     }
     *l += vf32_sum(sum);
     if (to_bf16) t->l_bf16[r] += vf32_sum(sum_bf16);
@@ -342,8 +338,8 @@ static void backward(const tsr_attention_rows *t, int64_t width, const float *ls
         float *const tiles[3] = {s, g, db};
         for (int i = 0; i < 3; i++) {
             if (tiles[i] == NULL) continue;
-            fill_zero(tiles[i], 0, from);
-            fill_zero(tiles[i], to, width);
+            fill_zero(tiles[i], sizeof *tiles[i], 0, from);
+            fill_zero(tiles[i], sizeof *tiles[i], to, width);
         }
     }
 }
