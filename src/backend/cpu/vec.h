@@ -321,28 +321,6 @@ TSR_INLINE void bf16_from_vf32(uint16_t *p, vf32 v)
     u16_from_vu32(p, (quiet & is_nan) | (rounded & ~is_nan));
 }
 
-/* The same, but a subnormal may become zero. */
-TSR_INLINE void bf16_from_vf32_flushed(uint16_t *p, vf32 v)
-{
-#if TSR_LANES == 16 && defined(__AVX512BF16__)
-    _mm256_storeu_si256((__m256i *)(void *)p, (__m256i)_mm512_cvtneps_pbh((__m512)v));
-#else
-    bf16_from_vf32(p, v);
-#endif
-}
-
-/* Each lane as bf16 has it. */
-TSR_INLINE vf32 vf32_rounded_to_bf16(vf32 v)
-{
-#if TSR_LANES == 16 && defined(__AVX512BF16__)
-    return (vf32)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)), 16);
-#else
-    uint16_t t[VL];
-    bf16_from_vf32(t, v);
-    return vf32_from_bf16(t);
-#endif
-}
-
 /* Element i.. of an array of dtype f32, bf16 or f16 as f32 lanes, and back; the _n forms as above. */
 
 TSR_INLINE vf32 vf32_load_as(const void *p, tsr_dtype dtype, int64_t i)

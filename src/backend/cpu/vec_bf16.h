@@ -48,6 +48,32 @@ TSR_INLINE vf32 vf32_add_dot_bf16(vf32 acc, vu32 a, vu32 b)
 #endif
 }
 
+/* The pairs of 2 VL values, in their order; a subnormal may become zero. */
+TSR_INLINE vu32 vu32_pairs_from_vf32(vf32 first, vf32 second)
+{
+#if TSR_LANES == 16 && defined(__AVX512BF16__)
+    return (vu32)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+#else
+    uint16_t t[2 * VL];
+    vu32 pairs;
+    bf16_from_vf32(t, first);
+    bf16_from_vf32(t + VL, second);
+    memcpy(&pairs, t, sizeof pairs);
+    return pairs;
+#endif
+}
+
+/* acc + both of each lane's pairs, the odd one first: what their dot product with ones adds. */
+TSR_INLINE vf32 vf32_add_pairs(vf32 acc, vu32 pairs)
+{
+#if TSR_LANES == 16 && defined(__AVX512BF16__)
+    return vf32_add_dot_bf16(acc, pairs, vu32_splat(0x3f803f80));
+#else
+    acc += (vf32)(pairs & 0xffff0000u);
+    return acc + (vf32)(pairs << 16);
+#endif
+}
+
 /* The pair at p, of any alignment, in every lane. */
 TSR_INLINE vu32 vu32_splat_pair(const uint16_t *p)
 {

@@ -16,7 +16,7 @@
  */
 #include "backend/cpu/kernel/attention_score_f32.h"
 
-#include "backend/cpu/vec.h"
+#include "backend/cpu/vec_bf16.h"
 #include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_math.h"
 
@@ -25,6 +25,12 @@ static const float never = -__builtin_inff();
 
 /* How far a row's maximum may grow in powers of two before the row is scaled anew. */
 static const float lag = 8;
+
+/*
+ * Scores below it are scaled and set against the maximum in one multiply-add, whose sum the maximum's own
+ * rounding can lift above 0, by 2^-4 at most; beyond it in two roundings, lest that grow without end.
+ */
+static const float far = 0x1p20f;
 
 typedef struct columns {
     int64_t lo, hi;
@@ -86,7 +92,7 @@ TSR_INLINE vf32 score(const tsr_attention_rows *t, vf32 x, int64_t row, int64_t 
 {
     const tsr_attention_features *f = t->features;
     const int64_t key = t->key + c;
-    const int64_t n = seen.hi - c < VL ? seen.hi - c : VL;
+    const int64_t left = seen.hi - c, n = left < 0 ? 0 : left < VL ? left : VL;
     if (f->cap != 0) {
         *tanh = vf32_tanh(x);
         x = *tanh * f->cap;
@@ -163,12 +169,26 @@ static bool is_plain(const tsr_attention_features *f)
     return f->cap == 0 && f->slope == 0 && f->bias == NULL && f->mask == NULL && !f->dropout;
 }
 
-/* How much a path of its own may take for granted; all give the same bits. */
+/* How much a path of its own may take for granted; the last two give the same bits. */
 typedef enum score_path {
     FEATURED, /* nothing */
     PLAIN,    /* only a window hides, and alpha > 0: the largest product is the largest score */
-    WHOLE,    /* plain, and every row sees all of [begin, end), which are whole vectors */
+    WHOLE,    /* plain, and every row sees all of [begin, end), which are whole steps */
 } score_path;
+
+/* Columns that are worked on together: P in bf16 is made of two vectors. */
+TSR_INLINE int64_t step_of(const bool to_bf16) { return to_bf16 ? 2 * VL : VL; }
+TSR_INLINE int64_t first_step(columns seen, int64_t step) { return seen.lo & -step; }
+TSR_INLINE int64_t last_step(columns seen, int64_t step) { return (seen.hi + step - 1) & -step; }
+
+/* Plain products of a row in [first, last) times what they lack, where their maximum is far from 0; what
+ * they lack then. */
+static float scale_far(const tsr_attention_rows *t, float *s, int64_t first, int64_t last, float max)
+{
+    if (__builtin_fabsf(max) < far) return t->alpha;
+    for (int64_t c = first; c < last; c += VL) vf32_store(s + c, vf32_load(s + c) * t->alpha);
+    return 1;
+}
 
 static score_path path_of(const tsr_attention_rows *t)
 {
@@ -176,17 +196,18 @@ static score_path path_of(const tsr_attention_rows *t)
     const columns first = visible(t, t->row), last = visible(t, t->row + t->n_rows - 1);
     const bool sees_all = first.lo == t->begin && last.lo == t->begin && first.hi == t->end &&
                           last.hi == t->end;
-    return sees_all && (t->end - t->begin) % VL == 0 ? WHOLE : PLAIN;
+    return sees_all && (t->end - t->begin) % step_of(t->l_bf16 != NULL) == 0 ? WHOLE : PLAIN;
 }
 
 /* First pass: features; the row's maximum. Plain scores stay as they are, not yet times alpha. */
-TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path)
+TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path,
+                                 const bool to_bf16)
 {
-    const int64_t row = t->row + r;
+    const int64_t row = t->row + r, last = last_step(seen, step_of(to_bf16));
     float *s = t->s + r * t->s_stride;
     vf32 top = vf32_splat(never), unused;
     UNROLL_BY_4
-    for (int64_t c = seen.lo & -VL; c < seen.hi; c += VL) {
+    for (int64_t c = first_step(seen, step_of(to_bf16)); c < last; c += VL) {
         vf32 x = vf32_load(s + c);
         if (path == FEATURED) {
             x = score(t, vf32_rounded(x * t->alpha), row, c, seen, &unused);
@@ -207,29 +228,32 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
 {
     float *s = t->s + r * t->s_stride;
     uint16_t *p_bf16 = (uint16_t *)(void *)s; /* never ahead of what is read */
-    const int64_t first = seen.lo & -VL;
+    const int64_t step = step_of(to_bf16), first = first_step(seen, step), last = last_step(seen, step);
     /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within.
      */
     const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
-    const float alpha = path == FEATURED ? 1 : t->alpha, kept = to_bf16 ? 1 : t->features->keep_scale;
+    const float alpha = path == FEATURED ? 1 : scale_far(t, s, first, last, base);
+    const float kept = to_bf16 ? 1 : t->features->keep_scale;
     vf32 sum = vf32_splat(0), sum_bf16 = vf32_splat(0);
     vu32 words[4];
     UNROLL_BY_4
-    for (int64_t c = first; c < seen.hi; c += VL) {
-        /* Rounded as m was: of the largest product nothing is left, however large it is. */
-        vf32 p = vf32_exp2_below_127(vf32_rounded(vf32_load(s + c) * alpha) - base);
-        sum += p;
-        if (to_bf16) {
-            p = vf32_rounded_to_bf16(p);
-            sum_bf16 += p;
+    for (int64_t c = first; c < last; c += step) {
+        vf32 p[2];
+        UNROLL for (int i = 0; i < step / VL; i++)
+        {
+            p[i] = vf32_exp2_below_127(vf32_load(s + c + i * VL) * alpha - base);
+            sum += p[i];
         }
-        if (path == FEATURED && t->features->dropout) p *= dropout(t, t->row + r, c, first, kept, words);
+        if (to_bf16) sum_bf16 = vf32_add_pairs(sum_bf16, vu32_pairs_from_vf32(p[0], p[1]));
+        if (path == FEATURED && t->features->dropout) {
+            UNROLL for (int i = 0; i < step / VL; i++)
+                p[i] *= dropout(t, t->row + r, c + i * VL, first, kept, words);
+        }
         if (to_bf16)
-            bf16_from_vf32_flushed(p_bf16 + c, p);
+            vu32_store_up_to(p_bf16 + c, vu32_pairs_from_vf32(p[0], p[1]), VL);
         else
-            vf32_store(s + c, p);
+            vf32_store(s + c, p[0]);
     }
-    const int64_t last = (seen.hi + VL - 1) & -VL;
     if (to_bf16) {
         fill_zero(p_bf16, sizeof *p_bf16, t->begin, first);
         fill_zero(p_bf16, sizeof *p_bf16, last, (t->end + 31) & -32);
@@ -252,7 +276,7 @@ TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path pa
         const int64_t n = t->n_rows - r < AT_ONCE ? t->n_rows - r : AT_ONCE;
         for (int64_t i = 0; i < n; i++) {
             seen[i] = path == WHOLE ? (columns){t->begin, t->end} : visible(t, t->row + r + i);
-            top[i] = forward_maximum(t, r + i, seen[i], path);
+            top[i] = forward_maximum(t, r + i, seen[i], path, to_bf16);
         }
         for (int64_t i = 0; i < n; i++)
             if (top[i] > m[r + i] + lag)
@@ -285,9 +309,10 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
                              float lse, float delta, float *dp, float *dbias)
 {
     const tsr_attention_features *f = t->features;
-    const int64_t row = t->row + r, first = seen.lo & -VL;
-    const float base = (float)((double)lse * 1.4426950408889634), alpha = t->alpha;
+    const int64_t row = t->row + r, first = first_step(seen, VL);
+    const float base = (float)((double)lse * 1.4426950408889634);
     float *s = t->s + r * t->s_stride;
+    const float alpha = path == FEATURED ? t->alpha : scale_far(t, s, first, last_step(seen, VL), base);
     vu32 words[4];
     UNROLL_BY_4
     for (int64_t c = first; c < seen.hi; c += VL) {
@@ -299,7 +324,7 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
             shown = x != never; /* a visible score of -Inf has p = 0 as well */
             x = x - base;
         } else {
-            x = vf32_rounded(x * alpha) - base;
+            x = x * alpha - base;
             if (edge) shown = within(c, seen);
         }
         vf32 p = vf32_exp2(x); /* lse may be a rounding away from a large score */
@@ -334,7 +359,7 @@ static void backward(const tsr_attention_rows *t, int64_t width, const float *ls
         case PLAIN: backward_row(t, r, PLAIN, seen, lse[r], delta[r], g, NULL); break;
         case FEATURED: backward_row(t, r, FEATURED, seen, lse[r], delta[r], g, db); break;
         }
-        const int64_t from = seen.lo & -VL, to = (seen.hi + VL - 1) & -VL;
+        const int64_t from = first_step(seen, VL), to = last_step(seen, VL);
         float *const tiles[3] = {s, g, db};
         for (int i = 0; i < 3; i++) {
             if (tiles[i] == NULL) continue;
