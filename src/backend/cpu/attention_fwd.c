@@ -79,8 +79,8 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 3) + w->gemm->mr * w->s_stride + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
-    /* As many heads as one per thread and 3 MiB take, the same number in every round. */
-    const int64_t spare = ((int64_t)3 << 20) / (int64_t)sizeof(float);
+    /* As many heads as one per thread and 1 MiB take, the same number in every round. */
+    const int64_t spare = ((int64_t)1 << 20) / (int64_t)sizeof(float);
     const int64_t most = n_threads + n_threads * spare / attention_max(w->head_floats, 1);
     const int64_t n_rounds = attention_max(1, (heads + most - 1) / most);
     w->heads_per_round = (heads + n_rounds - 1) / n_rounds;
