@@ -112,18 +112,19 @@ static bool spawn(peer *p, bench_use use, const char *paths, int32_t n_threads)
     return true;
 }
 
-/* Starts one and hears which library it is. is_named: by the user, so that not to have it is an error. */
+/* Starts one and hears which library it is. named: the path as the user wrote it, so that not to have it is
+ * an error; NULL: it was looked for. */
 static tsr_status open_one(bench_peers *peers, bench_use use, const char *name, const char *api,
-                           const char *paths, bool is_named, int32_t n_threads)
+                           const char *paths, const char *named, int32_t n_threads)
 {
     peer *p = &peers->list[peers->n];
     peer_reply reply;
     *p = (peer){.api = api, .socket = -1};
     snprintf(p->name, sizeof p->name, "%s", name);
     if (!spawn(p, use, paths, n_threads)) {
-        if (is_named)
+        if (named != NULL)
             return tsr_fail(TSR_ERR_IO, "--peer %s: %s: it cannot be started", name,
-                            tsr_printable(paths).text);
+                            tsr_printable(named).text);
         fprintf(stderr, "peer %s: no process can be started for it\n", name);
         return TSR_OK;
     }
@@ -133,7 +134,8 @@ static tsr_status open_one(bench_peers *peers, bench_use use, const char *name, 
                           : strcmp(api, "torch") == 0 ? "it is no Python that runs a script"
                                                       : "its process ended as the library was opened";
         bury(p);
-        if (is_named) return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(paths).text, why);
+        if (named != NULL)
+            return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(named).text, why);
         fprintf(stderr, "peer %s: not used: %s\n", name, why);
         return TSR_OK;
     }
@@ -161,6 +163,24 @@ static size_t name_length(const char *text)
     return text[n] == '=' && n < sizeof((peer *)0)->name ? n : 0;
 }
 
+/* A library is given whole to the loader, which would look elsewhere for a name without a folder. A Python
+ * stays as it was named: by its own name it knows its virtual environment. */
+static tsr_status open_path(bench_peers *peers, bench_use use, const char *name, const char *api,
+                            const char *path, int32_t n_threads)
+{
+    const bool is_python = strcmp(api, "torch") == 0;
+    const bool is_command = is_python && strchr(path, '/') == NULL; /* found by PATH */
+    char *whole = is_python ? strdup(path) : realpath(path, NULL);
+    if (whole == NULL || (!is_command && access(whole, R_OK) != 0)) {
+        const int error = errno;
+        free(whole);
+        return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(path).text, strerror(error));
+    }
+    const tsr_status status = open_one(peers, use, name, api, whole, path, n_threads);
+    free(whole);
+    return status;
+}
+
 static tsr_status open_named(bench_peers *peers, bench_use use, const bench_peer_options *options,
                              int32_t n_threads)
 {
@@ -175,10 +195,8 @@ static tsr_status open_named(bench_peers *peers, bench_use use, const bench_peer
                             "or %s",
                             tsr_printable(text).text, use == BENCH_PRODUCTS ? "onednn" : "torch");
         snprintf(name, sizeof name, "%.*s", (int)n, text);
-        const bool is_command = strcmp(api, "torch") == 0 && strchr(path, '/') == NULL; /* found by PATH */
-        if (!is_command && access(path, R_OK) != 0)
-            return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(path).text, strerror(errno));
-        TSR_TRY(open_one(peers, use, name, api, path, true, n_threads));
+        if (*path == '\0') return tsr_fail(TSR_ERR_ARGUMENT, "--peer %s: its path is empty", name);
+        TSR_TRY(open_path(peers, use, name, api, path, n_threads));
     }
     return TSR_OK;
 }
@@ -200,7 +218,7 @@ static tsr_status open_found(bench_peers *peers, bench_use use, int32_t n_thread
         for (int i = 0; place->patterns[i] != NULL && paths == place->names; i++)
             if (glob(place->patterns[i], i == 0 ? 0 : GLOB_APPEND, NULL, &found) == 0)
                 paths = found.gl_pathv[0];
-        const tsr_status status = open_one(peers, use, place->api, place->api, paths, false, n_threads);
+        const tsr_status status = open_one(peers, use, place->api, place->api, paths, NULL, n_threads);
         globfree(&found);
         TSR_TRY(status);
     }

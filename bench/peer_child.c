@@ -92,14 +92,24 @@ static void time_round(served *s, double least_seconds, peer_reply *reply)
     reply->ok = true;
 }
 
+static void *load(const char *path, char text[PEER_TEXT])
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    if (library == NULL) snprintf(text, PEER_TEXT, "cannot be loaded: %s", dlerror());
+    return library;
+}
+
+/* A path, which may hold any character, or the loader's names with ':' between. */
 static bool open_library(served *s, const char *name, const char *paths, char text[PEER_TEXT])
 {
-    char names[4096];
+    char names[128];
     void *library = NULL;
-    snprintf(names, sizeof names, "%s", paths);
-    for (char *rest = names, *path; library == NULL && (path = strsep(&rest, ":")) != NULL;) {
-        library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-        if (library == NULL) snprintf(text, PEER_TEXT, "cannot be loaded: %s", dlerror());
+    if (strchr(paths, '/') != NULL) {
+        library = load(paths, text);
+    } else {
+        snprintf(names, sizeof names, "%s", paths);
+        for (char *rest = names, *one; library == NULL && (one = strsep(&rest, ":")) != NULL;)
+            library = load(one, text);
     }
     if (library == NULL) return false;
     s->api = strncmp(name, "onednn", 6) == 0 ? &peer_onednn : &peer_cblas;

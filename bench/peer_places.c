@@ -60,13 +60,15 @@ static bool is_named(const char *entry, const char *name)
     return strncmp(entry, name, n) == 0 && entry[n] == '=';
 }
 
-/* A wheel's library finds those beside it, and its SYCL runtime the driver there, only if it is told. */
+/* A wheel's library finds those beside it, and its SYCL runtime the driver there, only if it is told; which
+ * cannot be done of a folder whose name holds what separates folders. */
 static bool add_folder(const char *path, char **out)
 {
     const char *slash = strrchr(path, '/'), *old = getenv("LD_LIBRARY_PATH");
     char *driver = NULL;
     if (slash == NULL) return true;
     const int n = (int)(slash - path);
+    if (strcspn(path, ":;") < (size_t)n) return true;
     if (asprintf(&out[0], "LD_LIBRARY_PATH=%.*s%s%s", n, path, old == NULL ? "" : ":",
                  old == NULL ? "" : old) < 0) {
         out[0] = NULL;

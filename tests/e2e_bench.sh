@@ -92,6 +92,13 @@ fails 1 '--peer mkl: missing.so: No such file' $bench $shape --no-peers --peer m
 echo 'no library' >text.so
 fails 1 '--peer openblas-new: ./text.so: cannot be loaded' $bench $shape --no-peers --peer openblas-new=./text.so
 fails 1 '--peer onednn: ./text.so: cannot be loaded' $bench $shape --no-peers --peer=onednn=./text.so
+# A path is that file: not one of its name that the loader knows, nor what stands around a ':' in it.
+mkdir -p 'a:libutil.so.1:b'
+for path in libutil.so.1 'a:libutil.so.1' 'libutil.so.1:b' 'a:libutil.so.1:b/text.so'; do
+    echo 'no library' >"$path"
+    fails 1 "--peer openblas: $path: cannot be loaded" $bench $shape --no-peers --peer "openblas=$path"
+done
+fails 2 '--peer mkl: its path is empty' $bench $shape --no-peers --peer mkl=
 fails 2 "tessera bench gemm: 'x': unexpected argument" tessera bench gemm x
 fails 2 'gemm: must come first, its options after it' tessera bench --json gemm
 
@@ -210,6 +217,7 @@ fails 1 'missing/x.svg cannot be written: No such file' $attention --svg missing
 absent x.svg
 fails 2 "--peer: 'onednn=x' is not name=path with a name that begins with openblas, blis, mkl or torch" \
     $attention $shape --peer onednn=x
+fails 2 '--peer torch: its path is empty' $attention $shape --no-peers --peer torch=
 fails 2 "--peer: 'torch=x' is not name=path" $bench --m 1 --n 1 --k 1 --peer torch=x
 fails 1 '--peer torch: ./missing: No such file' $attention $shape --no-peers --peer torch=./missing
 fails 1 '--peer torch: missing-python: it cannot be started' $attention $shape --no-peers --peer torch=missing-python
