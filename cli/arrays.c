@@ -1,4 +1,5 @@
 /* cli/arrays.c - NumPy files as tensors on a context's device, and back */
+#define _XOPEN_SOURCE 700
 #include "arrays.h"
 
 #include <stdio.h>
@@ -129,6 +130,58 @@ tsr_status arrays_new(arrays *a, tsr_dtype dtype, int32_t rank, const int64_t *s
     return TSR_OK;
 }
 
+/* The one name of a file, however its folder is spelled and whether or not it is there; NULL: out of memory.
+ */
+static char *whole_name(const char *path)
+{
+    char *whole = realpath(path, NULL), *folder = NULL;
+    if (whole != NULL) return whole;
+    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    char *before = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+    if (before != NULL) folder = realpath(before, NULL);
+    free(before);
+    if (folder == NULL) return strdup(path); /* which cannot be written */
+    const size_t size = strlen(folder) + strlen(name) + 2;
+    whole = malloc(size);
+    if (whole != NULL) snprintf(whole, size, "%s/%s", folder, name);
+    free(folder);
+    return whole;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    char *whole_a = whole_name(a), *whole_b = whole_name(b);
+    const bool same = whole_a != NULL && whole_b != NULL && strcmp(whole_a, whole_b) == 0;
+    free(whole_a);
+    free(whole_b);
+    return same;
+}
+
+static tsr_status check_writable(const output_file *output)
+{
+    tsr_writer *writer;
+    const tsr_status status = tsr_writer_open(output->path, &writer);
+    if (status != TSR_OK) return tsr_fail_within(status, "%s", output->flag);
+    tsr_writer_discard(writer);
+    return TSR_OK;
+}
+
+int arrays_check_outputs(const char *command, const output_file *outputs, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (outputs[i].path == NULL) continue;
+        if (*outputs[i].path == '\0')
+            return usage_error(command, "%s: the name of the file is empty", outputs[i].flag);
+        for (int j = 0; j < i; j++)
+            if (outputs[j].path != NULL && is_same_file(outputs[j].path, outputs[i].path))
+                return usage_error(command, "%s, %s: %s is one file, must be two", outputs[j].flag,
+                                   outputs[i].flag, tsr_printable(outputs[i].path).text);
+    }
+    for (int i = 0; i < n; i++)
+        if (outputs[i].path != NULL && check_writable(&outputs[i]) != TSR_OK) return work_failed(command);
+    return OPTIONS_READ;
+}
+
 static json_t *describe(const char *path, const tsr_tensor *t)
 {
     json_t *shape = json_array();
@@ -137,7 +190,7 @@ static json_t *describe(const char *path, const tsr_tensor *t)
                      shape);
 }
 
-tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t)
+tsr_status arrays_save(arrays *a, const output_file *output, const tsr_tensor *t)
 {
     const int64_t n = tsr_tensor_numel(t);
     tsr_tensor host = *t;
@@ -148,17 +201,19 @@ tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t)
     rows.data = malloc((size_t)n * tsr_dtype_nbytes(rows.dtype) + 1);
     tsr_status status = TSR_OK;
     if (host.data == NULL || rows.data == NULL)
-        status = tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", tsr_printable(path).text);
+        status = tsr_fail(TSR_ERR_MEMORY, "%s: out of memory", tsr_printable(output->path).text);
     if (status == TSR_OK)
         status = tsr_download(a->ctx, host.data, t->data, (size_t)n * tsr_dtype_nbytes(t->dtype));
     if (status == TSR_OK) {
         for (int64_t i = 0; i < n; i++)
             tsr_store_f64(rows.data, rows.dtype, i, tsr_load_f64(host.data, host.dtype, i));
-        status = tsr_npy_write(path, &rows);
+        status = tsr_npy_write(output->path, &rows);
     }
     if (status == TSR_OK) {
         if (a->saved == NULL) a->saved = json_array();
-        json_array_append_new(a->saved, describe(path, &rows));
+        json_array_append_new(a->saved, describe(output->path, &rows));
+    } else {
+        tsr_fail_within(status, "%s", output->flag);
     }
     free(host.data);
     free(rows.data);

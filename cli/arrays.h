@@ -28,8 +28,17 @@ tsr_status arrays_to_rows(arrays *a, tsr_tensor *t);
 /* A row-major tensor, not cleared. */
 tsr_status arrays_new(arrays *a, tsr_dtype dtype, int32_t rank, const int64_t *shape, tsr_tensor *out);
 
+/* A file that is to be written, and the option that names it; path NULL: not asked for. */
+typedef struct output_file {
+    const char *flag, *path;
+} output_file;
+
+/* Before any work is done: OPTIONS_READ if each can be written and no two are the same file, else the exit
+ * status after a message. */
+int arrays_check_outputs(const char *command, const output_file *outputs, int n);
+
 /* Writes a row-major tensor: floats as float32, integers as int32. */
-tsr_status arrays_save(arrays *a, const char *path, const tsr_tensor *t);
+tsr_status arrays_save(arrays *a, const output_file *output, const tsr_tensor *t);
 
 /* What was written, how long the operator took and on what: text or one JSON object on stdout. */
 void arrays_report(const arrays *a, const common_options *common, double seconds);

@@ -53,6 +53,14 @@ typedef struct attention_flags {
 static const char *const dtype_names[] = {"f32", "bf16", "f16", NULL};
 static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
 
+/* What is written, by the option that names it. */
+static const struct {
+    file_role role;
+    const char *flag;
+} results[] = {{OUT, "--out"}, {LSE, "--lse"},     {DQ, "--dq"},        {DK, "--dk"},
+               {DV, "--dv"},   {DBIAS, "--dbias"}, {DSINKS, "--dsinks"}};
+enum { N_RESULTS = sizeof results / sizeof *results };
+
 static int check_lengths(const attention_flags *f)
 {
     const bool paged = f->path[BLOCK_TABLE] != NULL;
@@ -71,13 +79,12 @@ static int check_lengths(const attention_flags *f)
 /* Where a flag needs another one. */
 static int check_flags(const attention_flags *f)
 {
-    static const char *const gradients[] = {"--dq", "--dk", "--dv", "--dbias", "--dsinks"};
     bool any = false;
-    for (int i = DQ; i <= DSINKS; i++) {
-        if (f->path[i] != NULL && f->path[DOUT] == NULL)
-            return usage_error("attention", "%s: needs --dout, the gradient that comes in",
-                               gradients[i - DQ]);
-        any = any || f->path[i] != NULL;
+    for (int i = 0; i < N_RESULTS; i++) {
+        if (results[i].role < DQ || f->path[results[i].role] == NULL) continue;
+        if (f->path[DOUT] == NULL)
+            return usage_error("attention", "%s: needs --dout, the gradient that comes in", results[i].flag);
+        any = true;
     }
     if (f->path[DOUT] != NULL && !any)
         return usage_error("attention",
@@ -160,6 +167,18 @@ static int read_flags(int argc, char **argv, attention_flags *f)
     if (f->has_scale && (float)f->scale == 0)
         return usage_error("attention", "--scale: %g makes all scores 0, must be another number", f->scale);
     return check_flags(f);
+}
+
+static output_file output_of(const attention_flags *f, int result)
+{
+    return (output_file){results[result].flag, f->path[results[result].role]};
+}
+
+static int check_outputs(const attention_flags *f)
+{
+    output_file outputs[N_RESULTS];
+    for (int i = 0; i < N_RESULTS; i++) outputs[i] = output_of(f, i);
+    return arrays_check_outputs("attention", outputs, N_RESULTS);
 }
 
 /* All tensors of a run; data NULL where there is none. */
@@ -322,10 +341,10 @@ static tsr_status run(attention_run *r, double *seconds)
     const double start = seconds_now();
     TSR_TRY(compute(r));
     *seconds = seconds_now() - start;
-    const file_role results[] = {OUT, LSE, DQ, DK, DV, DBIAS, DSINKS};
-    for (size_t i = 0; i < sizeof results / sizeof *results; i++)
-        if (r->flags->path[results[i]] != NULL)
-            TSR_TRY(arrays_save(r->files, r->flags->path[results[i]], &r->t[results[i]]));
+    for (int i = 0; i < N_RESULTS; i++) {
+        const output_file output = output_of(r->flags, i);
+        if (output.path != NULL) TSR_TRY(arrays_save(r->files, &output, &r->t[results[i].role]));
+    }
     return TSR_OK;
 }
 
@@ -333,6 +352,7 @@ int command_attention(int argc, char **argv)
 {
     attention_flags f = {.seed = 0};
     int status = read_flags(argc, argv, &f);
+    if (status == OPTIONS_READ) status = check_outputs(&f);
     if (status != OPTIONS_READ) return status;
     arrays files = {.command = "attention"};
     status = open_context("attention", &f.common, &files.ctx);

@@ -243,7 +243,7 @@ static tsr_status load_bias(arrays *files, const gemm_flags *f, const problem *p
     return TSR_OK;
 }
 
-static tsr_status run(arrays *files, const gemm_flags *f, double *seconds)
+static tsr_status run(arrays *files, const gemm_flags *f, const output_file *out, double *seconds)
 {
     tsr_tensor a, b, bias;
     TSR_TRY(arrays_load(files, "--a", f->a, dtypes[f->dtype], &a));
@@ -263,7 +263,7 @@ static tsr_status run(arrays *files, const gemm_flags *f, double *seconds)
     TSR_TRY(finish_rows(files, f, &c, f->bias != NULL ? &bias : NULL));
     TSR_TRY(tsr_synchronise(files->ctx));
     *seconds = seconds_now() - start;
-    return arrays_save(files, f->out, &c);
+    return arrays_save(files, out, &c);
 }
 
 int command_gemm(int argc, char **argv)
@@ -271,11 +271,14 @@ int command_gemm(int argc, char **argv)
     gemm_flags f = {.alpha = 1};
     int status = read_flags(argc, argv, &f);
     if (status != OPTIONS_READ) return status;
+    const output_file out = {"--out", f.out};
+    status = arrays_check_outputs("gemm", &out, 1);
+    if (status != OPTIONS_READ) return status;
     arrays files = {.command = "gemm"};
     status = open_context("gemm", &f.common, &files.ctx);
     if (status != OPTIONS_READ) return status;
     double seconds;
-    if (run(&files, &f, &seconds) == TSR_OK) {
+    if (run(&files, &f, &out, &seconds) == TSR_OK) {
         arrays_report(&files, &f.common, seconds);
         status = EXIT_DONE;
     } else {

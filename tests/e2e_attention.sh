@@ -110,5 +110,20 @@ fails 2 '--dropout: -0.1 is out of range' $all --dropout -0.1
 fails 2 '--scale: 0 makes all scores 0' $all --scale 0
 fails 2 "--seed: '1.5' is not a whole number" $all --seed 1.5
 fails 2 '--seed: -1 is out of range' $all --seed -1
+fails 2 '--out: the name of the file is empty' tessera attention $qkv --out ''
+fails 2 '--lse: the name of the file is empty' $all --lse ''
+
+# Results that cannot be written, or not all of them: found out before anything is computed or written.
+mkdir folder.npy
+ln -s . here
+for same in never.npy ./never.npy here/never.npy "$PWD/never.npy"; do
+    fails 2 "--out, --lse: $same is one file, must be two" $all --lse "$same"
+done
+cp $f/q.npy kept.npy
+ln -s kept.npy link.npy
+fails 2 '--dq, --dk: link.npy is one file, must be two' $all --dout $f/dout.npy --dq kept.npy --dk link.npy
+fails 1 '--lse: nowhere/lse.npy cannot be written' $all --lse nowhere/lse.npy
+fails 1 '--dv: folder.npy' $all --dout $f/dout.npy --dq kept.npy --dv folder.npy
+same kept.npy $f/q.npy
 absent never.npy
 finish

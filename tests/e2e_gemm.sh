@@ -107,13 +107,15 @@ fails 1 '--a: /dev/null' $bad /dev/null
 fails 1 'big_endian.npy' $bad $f/big_endian.npy
 fails 1 'a_int8.npy holds int8, must hold float16, float32 or float64' $bad $f/a_int8.npy
 [ "$(cat out.npy)" = precious ] || failed 'out.npy was changed' 'a gemm that failed'
-fails 1 'nowhere/out.npy' tessera gemm --a $f/a.npy --b $f/b.npy --out nowhere/out.npy
-fails 1 'folder.npy' tessera gemm --a $f/a.npy --b $f/b.npy --out folder.npy
+fails 1 '--out: nowhere/out.npy' tessera gemm --a $f/a.npy --b $f/b.npy --out nowhere/out.npy
+fails 1 '--out: folder.npy' tessera gemm --a $f/a.npy --b $f/b.npy --out folder.npy
 absent out.npy.
 
 # The command line.
 all="--a $f/a.npy --b $f/b.npy --out never.npy"
 fails 2 'tessera gemm: --a: is required' tessera gemm --b x --out y
+fails 2 '--out: the name of the file is empty' tessera gemm --a $f/a.npy --b $f/b.npy --out ''
+fails 1 '--out: nowhere/out.npy' tessera gemm --a missing.npy --b $f/b.npy --out nowhere/out.npy
 fails 2 "tessera gemm: --alpha: 'x' is not a number" tessera gemm $all --alpha x
 fails 2 "tessera gemm: --alpha: '1y' is not a number" tessera gemm $all --alpha 1y
 fails 2 '--alpha: nan is out of range' tessera gemm $all --alpha nan
