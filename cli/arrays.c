@@ -220,6 +220,12 @@ tsr_status arrays_save(arrays *a, const output_file *output, const tsr_tensor *t
     return status;
 }
 
+/* Whole, but on one line. */
+static void print_name(const char *name)
+{
+    for (const char *c = name; *c != '\0'; c++) putchar((unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c);
+}
+
 void arrays_report(const arrays *a, const common_options *common, double seconds)
 {
     const char *backend = tsr_context_backend(a->ctx);
@@ -237,8 +243,8 @@ void arrays_report(const arrays *a, const common_options *common, double seconds
     json_array_foreach(a->saved, i, output)
     {
         char *shape = json_dumps(json_object_get(output, "shape"), 0);
-        printf("%s: %s %s\n", json_string_value(json_object_get(output, "path")),
-               json_string_value(json_object_get(output, "dtype")), shape);
+        print_name(json_string_value(json_object_get(output, "path")));
+        printf(": %s %s\n", json_string_value(json_object_get(output, "dtype")), shape);
         free(shape);
     }
     printf("%.3f ms on %s, %d %s\n", 1e3 * seconds, backend, threads, threads == 1 ? "thread" : "threads");

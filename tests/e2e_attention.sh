@@ -126,4 +126,6 @@ fails 1 '--lse: nowhere/lse.npy cannot be written' $all --lse nowhere/lse.npy
 fails 1 '--dv: folder.npy' $all --dout $f/dout.npy --dq kept.npy --dv folder.npy
 same kept.npy $f/q.npy
 absent never.npy
+ok tessera attention $qkv --out $'two\nlines.npy'
+says 'two?lines.npy: float32'
 finish
