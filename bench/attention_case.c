@@ -126,9 +126,19 @@ static tsr_status try_path(attention_case *c, attention_path *path, tsr_status (
     return TSR_OK;
 }
 
+/* What of the problem the fused forward alone has; NULL: nothing. */
+static const char *fused_only(const attention_problem *p)
+{
+    return p->page > 0 ? "pages" : p->kv_dtype == TSR_S8 ? "int8" : NULL;
+}
+
 static tsr_status try_unfused(attention_case *c, size_t resident, double most_nbytes, char why_not[128])
 {
     size_t nbytes = 0;
+    if (fused_only(&c->operands.p) != NULL) {
+        snprintf(why_not, 128, "%s", fused_only(&c->operands.p));
+        return TSR_OK;
+    }
     const tsr_status status = workspace_of(c, false, &nbytes);
     const size_t available = bench_available_nbytes();
     why_not[0] = '\0';

@@ -76,6 +76,18 @@ static int check_lengths(const attention_flags *f)
     return OPTIONS_READ;
 }
 
+/* What only the fused forward reads: keys in pages or int8. */
+static int check_fused_only(const attention_flags *f)
+{
+    const char *keys = f->path[BLOCK_TABLE] != NULL ? "--block-table"
+                       : f->path[K_SCALE] != NULL   ? "--k-scale"
+                                                    : NULL;
+    if (keys != NULL && f->unfused) return usage_error("attention", "--unfused: not with %s", keys);
+    if (keys != NULL && f->path[DOUT] != NULL)
+        return usage_error("attention", "--dout: not with %s, which has no backward", keys);
+    return OPTIONS_READ;
+}
+
 /* Where a flag needs another one. */
 static int check_flags(const attention_flags *f)
 {
@@ -97,7 +109,8 @@ static int check_flags(const attention_flags *f)
         return usage_error("attention", "--dsinks: needs --sinks");
     if ((f->path[K_SCALE] != NULL) != (f->path[V_SCALE] != NULL))
         return usage_error("attention", "--k-scale and --v-scale: both or neither");
-    return check_lengths(f);
+    const int status = check_lengths(f);
+    return status == OPTIONS_READ ? check_fused_only(f) : status;
 }
 
 static int read_flags(int argc, char **argv, attention_flags *f)

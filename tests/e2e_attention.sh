@@ -62,8 +62,9 @@ for backend in cpu reference; do
     result int8 5e-6
     fails 1 'block_table[1, 1] is 6, must be 0 to 5' $attention --q $f/q.npy $pool \
         --seqlens-k $f/seqlens_all.npy --block-table $f/block_table_beyond.npy
-    fails 1 'block_table is given' $attention --unfused --q $f/q.npy $pool $paged
-    fails 1 'block_table is given' $attention --q $f/q.npy $pool $paged --dout $f/dout.npy --dq dq.npy
+    fails 2 '--unfused: not with --block-table' $attention --unfused --q $f/q.npy $pool $paged
+    fails 2 '--dout: not with --block-table, which has no backward' $attention --q $f/q.npy $pool $paged \
+        --dout $f/dout.npy --dq dq.npy
 done
 ok tessera attention --q $f/q.npy $pool $paged --out one.npy --splits 1
 ok tessera attention --q $f/q.npy $pool $paged --out many.npy --splits 5
@@ -102,6 +103,8 @@ fails 2 '--block-table: needs --seqlens-k' $all --block-table $f/block_table.npy
 fails 2 '--cu-seqlens-k: not with --block-table' $all $paged --cu-seqlens-k $f/cu_k.npy
 fails 2 '--k-scale and --v-scale: both or neither' $all --k-scale $f/q.npy
 fails 2 '--splits: -1 is out of range' $all --splits -1
+fails 2 '--unfused: not with --k-scale' $all --k-scale x --v-scale y --unfused
+fails 2 '--dout: not with --k-scale, which has no backward' $all --k-scale x --v-scale y --dout $f/dout.npy --dq dq.npy
 fails 1 'holds float32, must hold int8' $all --k-scale $f/q.npy --v-scale $f/q.npy
 fails 2 "--window: '3' is not two whole numbers" $all --window 3
 fails 2 '--window: -2 is out of range' $all --window 0,-2

@@ -161,7 +161,7 @@ has lq 3
 has kv_dtype '"s8"'
 has page 16
 has peers '{}'
-says 'not unfused' stderr
+says 'kv s8 page 16: not unfused: pages' stderr
 
 # The table, and peers where this machine has them: each computes the same.
 ok $attention $shape --kv-heads 4 --causal
