@@ -129,7 +129,7 @@ tsr_status attention_measure(bench *b, const attention_problem *p, const attenti
     attention_case c;
     char name[128], why_not[128];
     name_problem(p, name, sizeof name);
-    tsr_status status = attention_case_open(b->ctx, p, effort->most_unfused_nbytes, &c, why_not);
+    tsr_status status = attention_case_open(b->ctx, p, effort, &c, why_not);
     if (out != NULL) *out = (attention_figures){.has_unfused = false};
     if (status == TSR_ERR_UNSUPPORTED || status == TSR_ERR_DTYPE || status == TSR_ERR_MEMORY) {
         fprintf(stderr, "left out: %s: %s\n", name, tsr_last_error());

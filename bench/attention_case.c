@@ -132,16 +132,19 @@ static const char *fused_only(const attention_problem *p)
     return p->page > 0 ? "pages" : p->kv_dtype == TSR_S8 ? "int8" : NULL;
 }
 
-static tsr_status try_unfused(attention_case *c, size_t resident, double most_nbytes, char why_not[128])
+static tsr_status try_unfused(attention_case *c, size_t resident, const attention_effort *effort,
+                              char why_not[128])
 {
     size_t nbytes = 0;
-    if (fused_only(&c->operands.p) != NULL) {
+    why_not[0] = '\0';
+    if (fused_only(&c->operands.p) != NULL)
         snprintf(why_not, 128, "%s", fused_only(&c->operands.p));
-        return TSR_OK;
-    }
+    else if (effort->unfused_too_slow > 0)
+        snprintf(why_not, 128, "a call would take longer than %g s", effort->unfused_too_slow);
+    if (why_not[0] != '\0') return TSR_OK;
     const tsr_status status = workspace_of(c, false, &nbytes);
     const size_t available = bench_available_nbytes();
-    why_not[0] = '\0';
+    double most_nbytes = effort->most_unfused_nbytes;
     if (available > 0) most_nbytes = fmin(most_nbytes, MOST_OF_MEMORY * (double)available);
     if (status == TSR_OK && (double)nbytes > most_nbytes)
         snprintf(why_not, 128, "its workspace would take %.2f GiB", (double)nbytes * 0x1p-30);
@@ -152,7 +155,7 @@ static tsr_status try_unfused(attention_case *c, size_t resident, double most_nb
     return try_path(c, &c->unfused, attention_case_run_unfused, resident);
 }
 
-tsr_status attention_case_open(tsr_context *ctx, const attention_problem *p, double most_unfused_nbytes,
+tsr_status attention_case_open(tsr_context *ctx, const attention_problem *p, const attention_effort *effort,
                                attention_case *out, char why_not_unfused[128])
 {
     const size_t resident = bench_resident_nbytes();
@@ -164,7 +167,7 @@ tsr_status attention_case_open(tsr_context *ctx, const attention_problem *p, dou
     tsr_status status = is_backward(out) ? forward(out, NULL) : TSR_OK; /* out and lse */
     if (status == TSR_OK) status = workspace_of(out, true, &out->fused.ws.nbytes);
     if (status == TSR_OK) status = try_path(out, &out->fused, attention_case_run, resident);
-    if (status == TSR_OK) status = try_unfused(out, resident, most_unfused_nbytes, why_not_unfused);
+    if (status == TSR_OK) status = try_unfused(out, resident, effort, why_not_unfused);
     if (status != TSR_OK) attention_case_close(out);
     return status;
 }

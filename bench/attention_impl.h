@@ -34,12 +34,21 @@ typedef struct attention_case {
     double truth[ATTENTION_N_SAMPLES];
 } attention_case;
 
+/* How much time and memory a row is worth. */
+typedef struct attention_effort {
+    bool is_quick;
+    double most_unfused_nbytes;
+    double
+        unfused_too_slow; /* seconds that one of its calls is known to exceed: it is left out; 0: it is not */
+} attention_effort;
+
 /*
- * Makes the operands, attends once by each path and compares. The unfused one is left out where its workspace
- * would be larger than that, or than what is free: then why_not_unfused says why, else it is empty.
+ * Makes the operands, attends once by each path and compares. The unfused one is left out where it is not
+ * worth the effort, or its workspace would not fit what is free: then why_not_unfused says why, else it is
+ * empty.
  * TSR_ERR_MEMORY; another status: it did, and wrongly.
  */
-tsr_status attention_case_open(tsr_context *ctx, const attention_problem *p, double most_unfused_nbytes,
+tsr_status attention_case_open(tsr_context *ctx, const attention_problem *p, const attention_effort *effort,
                                attention_case *out, char why_not_unfused[128]);
 void attention_case_close(attention_case *c);
 
@@ -54,12 +63,6 @@ void attention_case_kernel(const attention_case *c, char *out, size_t size);
 /* Multiply-adds, two operations each: 4 Hq Lq Lk D forward, 2.5 times that backward, of what is visible. */
 double attention_flop(const attention_problem *p);
 double attention_n_exp(const attention_problem *p);
-
-/* How much time and memory a row is worth. */
-typedef struct attention_effort {
-    bool is_quick;
-    double most_unfused_nbytes;
-} attention_effort;
 
 typedef struct attention_figures {
     bench_figures time;

@@ -17,7 +17,8 @@
 
 enum { FIRST_L = 128, N_LENGTHS = 8, LEAST_LENGTHS = 2 }; /* the first ones, however long they take */
 
-/* Seconds that one call may take, and bytes that an unfused workspace may have. */
+/* Seconds that one call may take, fewer where a row has less than a second, and bytes that an unfused
+ * workspace may have. */
 #define LONGEST_CALL    3.5
 #define LARGEST_UNFUSED 5e9
 
@@ -59,8 +60,11 @@ static tsr_status measure(bench *b, const bench_attention_options *options, scal
         if (f->operands_nbytes == 0) break; /* left out: too little memory */
         s->n++;
         const double grown = 4e-3; /* of twice the length, in seconds of its milliseconds */
-        if (!f->has_unfused || f->time.rivals_ms[0] * grown > longest) effort.most_unfused_nbytes = 0;
-        if (s->n >= LEAST_LENGTHS && f->time.ms * grown > longest) break;
+        if (f->has_unfused && f->time.rivals_ms[0] * grown > longest) effort.unfused_too_slow = longest;
+        if (s->n < LEAST_LENGTHS || s->n == N_LENGTHS || !(f->time.ms * grown > longest)) continue;
+        fprintf(stderr, "--svg: ends at L %" PRId64 ": at %" PRId64 " a call would take longer than %g s%s\n",
+                l, 2 * l, longest, b->options.scale < 1 ? " (--seconds shortens that)" : "");
+        break;
     }
     return s->n > 1 ? TSR_OK : tsr_fail(TSR_ERR_MEMORY, "--svg: one length alone could be measured");
 }

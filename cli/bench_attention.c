@@ -82,9 +82,12 @@ static int read_flags(int argc, char **argv, attention_flags *f)
         noting(choice_option("--set", "NAME", &f->set, bench_attention_sets,
                              "long, short, single, diffusion or decode (default: all of them)"),
                &f->has_set),
-        text_option("--svg", "FILE", &a->svg,
-                    "a picture of time and memory over L = 128, 256 ... 16384 instead (D 64 by default;\n"
-                    "                             no peers but those that --peer names)"),
+        text_option(
+            "--svg", "FILE", &a->svg,
+            "a picture of time and memory over L = 128, 256 ... 16384 instead (D 64 by default;\n"
+            "                             no peers but those that --peer names); ends, and leaves the\n"
+            "                             unfused path out, where a call would take longer than 3.5 s,\n"
+            "                             or 3.5 times --seconds if that is less"),
         heading("one shape instead of a set"),
         noting(choice_option("--pass", "NAME", &a->pass, bench_attention_passes,
                              "both (forward and backward, a row each; default), forward, backward, decode"),

@@ -199,6 +199,9 @@ for word in unfused 'floor: this machine' 'ms</text>' 'MiB</text>' 'queries and 
 done
 rows_are_objects
 row '"lk":256'
+check "does not say where it ends: $(cat stderr)" grep -q -- \
+    '--svg: ends at L [0-9]*: at [0-9]* a call would take longer than 0.0035 s (--seconds shortens that)' stderr
+check "gives another reason than time: $(cat stderr)" [ "$(grep -c 'its workspace would take' stderr)" = 0 ]
 
 fails 2 "--set: 'round' is unknown, must be long, short, single, diffusion or decode" $attention --set round
 fails 2 '--lk, --d: both make a shape' $attention --lk 4
