@@ -151,6 +151,12 @@ static double floor_seconds(const bench *b, const bench_row *row, int floor)
     return work > 0 ? work * 1e-9 / b->best[floor] : 0;
 }
 
+/* Of a row whose operands stay in cache memory is no floor. */
+static double read_seconds(const bench *b, const bench_row *row)
+{
+    return row->in_cache ? 0 : floor_seconds(b, row, BENCH_READ);
+}
+
 /* What bounds the row. */
 static int floor_of(bench *b, const bench_row *row)
 {
@@ -242,7 +248,7 @@ static void print_json(const bench *b, const bench_row *row, const row_times *t,
         printf(",\"share_f32\":%.3f,\"floor_multiply_ms\":%.4f,\"floor_exp_ms\":%.4f,\"floor_read_ms\":%.4f",
                floor_seconds(b, row, BENCH_F32) / t->ours.median,
                1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
-               1e3 * floor_seconds(b, row, BENCH_READ));
+               1e3 * read_seconds(b, row));
     if (row->unit_seconds > 0)
         printf(",\"unit\":\"%s\",\"unit_ms\":%.4f,\"units\":%.3f", row->unit, 1e3 * row->unit_seconds,
                t->ours.median / row->unit_seconds);
@@ -265,6 +271,15 @@ static void print_json(const bench *b, const bench_row *row, const row_times *t,
     printf("}\n");
 }
 
+static void print_floors(const bench *b, const bench_row *row)
+{
+    char reading[32] = "in cache";
+    if (!row->in_cache) snprintf(reading, sizeof reading, "%.3f ms", 1e3 * read_seconds(b, row));
+    printf("%-10s floors: products %.3f ms, exponentials %.3f ms, reading %s%s\n", "",
+           1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
+           reading, row->note);
+}
+
 static void print_line(bench *b, const bench_row *row, const row_times *t, int floor, double share)
 {
     char spread[32];
@@ -282,10 +297,7 @@ static void print_line(bench *b, const bench_row *row, const row_times *t, int f
             printf("  %s %.3f (%.3g-%.3g)", row->rivals[r].name, 1e3 * t->rivals[r].median,
                    1e3 * t->rivals[r].least, 1e3 * t->rivals[r].most);
     putchar('\n');
-    if (row->n_exp > 0)
-        printf("%-10s floors: products %.3f ms, exponentials %.3f ms, reading %.3f ms%s\n", "",
-               1e3 * floor_seconds(b, row, multiply_floor(b, row)), 1e3 * floor_seconds(b, row, BENCH_EXP),
-               1e3 * floor_seconds(b, row, BENCH_READ), row->note);
+    if (row->n_exp > 0) print_floors(b, row);
 }
 
 double bench_floor_ms(bench *b, const bench_row *row)

@@ -58,9 +58,10 @@ static const char description[] =
     "runs in a process of its own, stopped while another is timed, with as many threads. Every\n"
     "result is checked, but for others' dropout. Medians of 7 rounds or more.\n\n"
     "A row has three floors: the time of its products at the multiply-add peak, of its\n"
-    "exponentials at theirs, of reading and writing each tensor once at the read bandwidth. share\n"
-    "is the largest of them over the time measured; floor says which. Operations are\n"
-    "4 B Hq Lq Lk D forward, 2.5 times that backward, half when causal. Memory: the workspace\n"
+    "exponentials at theirs, of reading and writing each tensor once at the read bandwidth; where\n"
+    "all tensors stay in cache, the last is no floor. share is the largest of them over the time\n"
+    "measured; floor says which. Operations are 4 B Hq Lq Lk D forward, 2.5 times that backward;\n"
+    "when causal, only the pairs of query and key that see each other count. Memory: the workspace\n"
     "that the call asks for, and the process's peak with operands and workspace, above what it had\n"
     "before them. Decoding takes turns over copies of K and V of four times the last-level cache.\n\n"
     "--json: op (peak, attention), pass (forward, backward, decode), dtype, b, hq, hkv, lq, lk,\n"
@@ -68,7 +69,8 @@ static const char description[] =
     "unfused_workspace_nbytes, unfused_peak_rss_nbytes, threads, ms, ms_least, ms_most, rounds,\n"
     "gflops, gbytes_per_s, floor (f32, bf16: multiplying; exp; read), floor_peak, share,\n"
     "share_f32 (of the products at the f32 peak, whatever multiplies them),\n"
-    "floor_multiply_ms, floor_exp_ms, floor_read_ms, peers {name: ms}, peers_least, peers_most,\n"
+    "floor_multiply_ms, floor_exp_ms, floor_read_ms (0: in cache), peers {name: ms}, peers_least, "
+    "peers_most,\n"
     "peers_call {name: what it called}.\n";
 
 static int read_flags(int argc, char **argv, attention_flags *f)
