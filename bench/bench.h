@@ -131,7 +131,8 @@ tsr_status bench_attention(bench *b, const bench_attention_options *options);
 /* What is wrong with the options, before anything is measured. */
 tsr_status bench_check_attention(const bench_attention_options *options);
 tsr_status bench_softmax(bench *b);
-/* data: the text that the steps learn from. */
+/* data: the text that the steps learn from; of it, what is wrong before anything is measured. */
 tsr_status bench_train(bench *b, const char *data);
+tsr_status bench_check_train(const char *data);
 
 #endif

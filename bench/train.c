@@ -54,6 +54,14 @@ static tsr_status measure_dtype(bench *b, const char *data, tsr_dtype dtype)
     return status;
 }
 
+tsr_status bench_check_train(const char *data)
+{
+    tsr_corpus corpus;
+    TSR_TRY(tsr_corpus_load(data, &corpus));
+    tsr_corpus_free(&corpus);
+    return TSR_OK;
+}
+
 tsr_status bench_train(bench *b, const char *data)
 {
     TSR_TRY(measure_dtype(b, data, TSR_F32));

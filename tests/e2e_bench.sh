@@ -230,6 +230,11 @@ fails 2 "tessera bench attention: 'x': unexpected argument" $attention x
 fails 2 'attention: must come first, its options after it' tessera bench --json attention
 fails 2 "'round' is no benchmark, must be machine, gemm, attention, softmax or train" tessera bench round
 
+# Text to train on is looked for before anything is measured.
+for what in '' train; do
+    fails 1 'tessera bench: --data: ./missing: No such file' tessera bench $what --data ./missing
+done
+
 # --- softmax ---
 ok tessera bench softmax --seconds 0.001 --threads 2 --json
 rows_are_objects
