@@ -53,7 +53,11 @@ static tsr_status check_starts(const tsr_tensor *starts, int64_t total, int64_t 
         return tsr_fail(TSR_ERR_INDEX, "%s[0] is %" PRId32 ", must be 0", name, tsr_index_at(starts, 0));
     for (int64_t b = 0; b < last; b++) {
         const int64_t from = tsr_index_at(starts, b), to = tsr_index_at(starts, b + 1);
-        if (to < from || to - from > longest)
+        if (to < from)
+            return tsr_fail(TSR_ERR_INDEX,
+                            "%s[%" PRId64 "] is %" PRId64 ", must not be below the one before, %" PRId64,
+                            name, b + 1, to, from);
+        if (to - from > longest)
             return tsr_fail(TSR_ERR_INDEX,
                             "%s[%" PRId64 "] is %" PRId64 ", must be %" PRId64 " to %" PRId64
                             " (a sequence has at most %" PRId64 " rows)",
