@@ -176,7 +176,9 @@ static int read_flags(int argc, char **argv, attention_flags *f)
     };
     const int status = options_read(&line, argc, argv);
     if (status != OPTIONS_READ) return status;
-    if (f->dropout == 1) return usage_error("attention", "--dropout: 1 drops all, must be below 1");
+    if ((float)f->dropout == 1)
+        return usage_error("attention", "--dropout: %.17g is out of range: as a float 1, which drops all",
+                           f->dropout);
     if (f->has_scale && (float)f->scale == 0)
         return usage_error("attention", "--scale: %g makes all scores 0, must be another number", f->scale);
     return check_flags(f);

@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,9 @@ static bool is_named(const option *o, const char *text, size_t n)
     return whole != o->name && n == 2 && strncmp(o->name, text, 2) == 0;
 }
 
+/* A bound as a whole number; 2^63, which a double can hold, stands for one below it. */
+static int64_t whole(double bound) { return bound >= 0x1p63 ? INT64_MAX : (int64_t)bound; }
+
 static int read_int(const command_line *line, const option *o, const char *text, int64_t *out, char **end)
 {
     errno = 0;
@@ -43,9 +47,10 @@ static int read_int(const command_line *line, const option *o, const char *text,
     if (*end == text || (o->kind != OPTION_PAIR && **end != '\0'))
         return usage_error(line->command, "%s: '%s' is not a whole number", long_name(o),
                            tsr_printable(text).text);
-    if (errno == ERANGE || (double)value < o->low || (double)value > o->high)
-        return usage_error(line->command, "%s: %s is out of range, must be %.0f to %.0f", long_name(o),
-                           tsr_printable(text).text, o->low, o->high);
+    const int64_t low = whole(o->low), high = whole(o->high);
+    if (errno == ERANGE || value < low || value > high)
+        return usage_error(line->command, "%s: %s is out of range, must be %" PRId64 " to %" PRId64,
+                           long_name(o), tsr_printable(text).text, low, high);
     *out = value;
     return OPTIONS_READ;
 }

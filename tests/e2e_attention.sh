@@ -41,7 +41,7 @@ for backend in cpu reference; do
 
         # What the operator refuses, in the data and in the shapes.
         fails 1 'cu_seqlens_k' $attention $packed --cu-seqlens-k $f/cu_beyond.npy
-        fails 1 'cu_seqlens_k' $attention $packed --cu-seqlens-k $f/cu_down.npy
+        fails 1 'must not be below the one before' $attention $packed --cu-seqlens-k $f/cu_down.npy
         fails 1 'seqlens_k' $attention $qkv --seqlens-k $f/cu_q.npy
         fails 1 'k has' $attention --q $f/q.npy --k $f/v.npy --v $f/v.npy
         fails 1 'bias has shape' $attention $qkv --bias $f/q.npy
@@ -108,11 +108,14 @@ fails 2 '--dout: not with --k-scale, which has no backward' $all --k-scale x --v
 fails 1 'holds float32, must hold int8' $all --k-scale $f/q.npy --v-scale $f/q.npy
 fails 2 "--window: '3' is not two whole numbers" $all --window 3
 fails 2 '--window: -2 is out of range' $all --window 0,-2
-fails 2 '--dropout: 1 drops all' $all --dropout 1
+fails 2 '--dropout: 1 is out of range: as a float 1, which drops all' $all --dropout 1
+fails 2 'is out of range: as a float 1, which drops all' $all --dropout 0.9999999999
 fails 2 '--dropout: -0.1 is out of range' $all --dropout -0.1
 fails 2 '--scale: 0 makes all scores 0' $all --scale 0
 fails 2 "--seed: '1.5' is not a whole number" $all --seed 1.5
 fails 2 '--seed: -1 is out of range' $all --seed -1
+fails 2 '--seed: 9223372036854775808 is out of range, must be 0 to 9223372036854775807' $all --seed 9223372036854775808
+fails 2 '--splits: 4611686018427387905 is out of range, must be 0 to 4611686018427387904' $all --splits 4611686018427387905
 fails 2 '--out: the name of the file is empty' tessera attention $qkv --out ''
 fails 2 '--lse: the name of the file is empty' $all --lse ''
 
