@@ -164,6 +164,7 @@ tsr_status bench_check_attention(const bench_attention_options *options)
 tsr_status bench_attention(bench *b, const bench_attention_options *options)
 {
     const attention_effort effort = {.most_unfused_nbytes = (double)INFINITY};
+    const int64_t n_rows = b->n_rows;
     attention_list list = {0};
     if (options->svg != NULL) return attention_scaling(b, options);
     tsr_status status = options->lk > 0 ? attention_list_shape(options, &list)
@@ -173,5 +174,5 @@ tsr_status bench_attention(bench *b, const bench_attention_options *options)
         status = attention_measure(b, &list.items[i], &effort, NULL);
     }
     free(list.items);
-    return status;
+    return status == TSR_OK ? bench_check_rows(b, n_rows) : status;
 }

@@ -44,7 +44,8 @@ tsr_status attention_check_scaling(const bench_attention_options *options)
     attention_problem p;
     tsr_writer *writer = NULL;
     TSR_TRY(problem_of(options, FIRST_L, &p));
-    TSR_TRY(tsr_writer_open(options->svg, &writer));
+    const tsr_status status = tsr_writer_open(options->svg, &writer);
+    if (status != TSR_OK) return tsr_fail_within(status, "--svg");
     tsr_writer_discard(writer);
     return TSR_OK;
 }

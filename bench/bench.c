@@ -331,6 +331,12 @@ tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
     else
         print_line(b, row, &t, floor, share);
     fflush(stdout);
+    b->n_rows++;
     if (out != NULL) copy_figures(row, &t, out);
     return TSR_OK;
+}
+
+tsr_status bench_check_rows(const bench *b, int64_t n)
+{
+    return b->n_rows > n ? TSR_OK : tsr_fail(TSR_ERR_UNSUPPORTED, "nothing could be measured");
 }

@@ -125,7 +125,8 @@ extern const char *const bench_attention_sets[], *const bench_attention_passes[]
 extern const char *const bench_attention_dtypes[], *const bench_attention_kv_dtypes[];
 tsr_dtype bench_attention_dtype(int choice); /* of bench_attention_kv_dtypes */
 
-/* The benchmarks. TSR_ERR_ARGUMENT: no such set, or a shape that does not fit together. */
+/* The benchmarks. TSR_ERR_ARGUMENT: no such set, or a shape that does not fit together; TSR_ERR_UNSUPPORTED:
+ * of gemm or attention nothing could be measured. */
 tsr_status bench_gemm(bench *b, const bench_gemm_options *options);
 tsr_status bench_attention(bench *b, const bench_attention_options *options);
 /* What is wrong with the options, before anything is measured. */

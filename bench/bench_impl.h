@@ -19,6 +19,10 @@ struct bench {
     double best[BENCH_N_FLOORS]; /* the highest peaks seen */
     bench_peers *peers;          /* NULL until they are opened */
     bool header_printed;
+    int64_t n_rows; /* measured */
 };
+
+/* TSR_ERR_UNSUPPORTED if no row was measured since there were n: all were left out, which was said. */
+tsr_status bench_check_rows(const bench *b, int64_t n);
 
 #endif

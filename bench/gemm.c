@@ -96,6 +96,7 @@ static tsr_status measure_problem(bench *b, const gemm_problem *p)
 
 tsr_status bench_gemm(bench *b, const bench_gemm_options *options)
 {
+    const int64_t n_rows = b->n_rows;
     gemm_list list = {0};
     tsr_status status = options->m > 0 ? gemm_list_shape(options, &list)
                                        : gemm_list_set(options->set, options->cache, &list);
@@ -104,5 +105,5 @@ tsr_status bench_gemm(bench *b, const bench_gemm_options *options)
         status = measure_problem(b, &list.items[i]);
     }
     free(list.items);
-    return status;
+    return status == TSR_OK ? bench_check_rows(b, n_rows) : status;
 }

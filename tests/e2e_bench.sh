@@ -102,6 +102,17 @@ fails 2 '--peer mkl: its path is empty' $bench $shape --no-peers --peer mkl=
 fails 2 "tessera bench gemm: 'x': unexpected argument" tessera bench gemm x
 fails 2 'gemm: must come first, its options after it' tessera bench --json gemm
 
+# measures_nothing COMMAND...: exits 1 after a reason for each row.
+measures_nothing()
+{
+    "$@" >stdout 2>stderr
+    local status=$?
+    check "exit status is $status, must be 1: $(cat stderr)" [ $status = 1 ]
+    says 'left out: ' stderr
+    says ': nothing could be measured' stderr
+}
+measures_nothing $bench --m 1048576 --n 1048576 --k 1048576 --no-peers
+
 # --- attention ---
 shape="--lk 48 --d 24"
 ok tessera bench attention --help
@@ -217,7 +228,9 @@ fails 2 '--kv-dtype: must be s8, or what --dtype is' $attention $shape --pass de
 fails 2 '--dropout: 1 is out of range' $attention $shape --dropout 1
 fails 2 '--svg: goes with the lengths that it chooses' $attention $shape --svg x.svg
 fails 2 '--svg: goes with --pass forward or backward' $attention --svg x.svg --pass decode
-fails 1 'missing/x.svg cannot be written: No such file' $attention --svg missing/x.svg
+measures_nothing $attention --lk 16777216 --d 4096 --heads 4096 --no-peers
+fails 2 'tessera bench attention: --svg: the name of the file is empty' $attention --svg ''
+fails 1 '--svg: missing/x.svg cannot be written: No such file' $attention --svg missing/x.svg
 absent x.svg
 fails 2 "--peer: 'onednn=x' is not name=path with a name that begins with openblas, blis, mkl or torch" \
     $attention $shape --peer onednn=x
