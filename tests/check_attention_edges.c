@@ -252,6 +252,32 @@ static void empty_sequences(tsr_context *ctx)
     kit_free_all();
 }
 
+/* --- many heads --- */
+
+static void choose_many_heads(kit_attention *c)
+{
+    c->b = kit_one_in(2) ? 1 : 3, c->hkv = c->b == 1 ? 19 : 7, c->hq = c->hkv * kit_between(1, 2);
+    c->lq = kit_between(17, 40), c->lk = kit_between(1, 40);
+    c->d = kit_between(1, 33), c->dv = kit_between(1, 33);
+}
+
+/* One thread takes head after head, many threads take them apart: the bits are the same. */
+static void many_heads(tsr_context *ctx)
+{
+    tsr_context *const one = kit_cpu_with_threads(1), *const three = kit_cpu_with_threads(3);
+    (void)ctx;
+    for (int trial = 0; trial < 6; trial++) {
+        kit_attention c = kit_attention_of_sizes(trial % 2 == 0, choose_many_heads);
+        kit_attention_poison_hidden(&c);
+        const kit_attention_result a = kit_attention_run(one, &c, KIT_FUSED);
+        const kit_attention_result b = kit_attention_run(three, &c, KIT_FUSED);
+        kit_attention_same_bits(&c, &a, &b, "one thread and three");
+        kit_free_all();
+    }
+    tsr_context_destroy(one);
+    tsr_context_destroy(three);
+}
+
 /* --- again and again --- */
 
 /* Everything at once, many queries and few: 250 runs on two threads that meet in no particular order. */
@@ -279,13 +305,15 @@ KIT_TEST_OF_EACH(kit_for_each_gemm_isa, huge_scores)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, nan_hidden_from_some_rows)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, rows_that_see_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, empty_sequences)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, many_heads)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_large_and_small_scores),    cmocka_unit_test(test_huge_scores),
         cmocka_unit_test(test_nan_hidden_from_some_rows), cmocka_unit_test(test_rows_that_see_nothing),
-        cmocka_unit_test(test_empty_sequences),           cmocka_unit_test(test_250_runs),
+        cmocka_unit_test(test_empty_sequences),           cmocka_unit_test(test_many_heads),
+        cmocka_unit_test(test_250_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

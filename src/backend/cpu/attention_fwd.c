@@ -3,7 +3,7 @@
  *
  *     for key tiles:   S = Q K^T     (m, P, l) <- softmax(S)     O = (rescaled O) + P V          out = O / l
  *
- * KV heads are served in rounds. First K and V of the round's heads are packed, once for all query blocks:
+ * K and V of a KV head are packed once for all query blocks:
  *
  *     K   per nr keys a panel [D][nr]
  *     V   per tile and nr columns a strip [keys][nr], unless its rows serve where they lie
@@ -11,14 +11,16 @@
  * in words of 32 bits: an f32, or two bf16 where the set multiplies them. Those sums are f32 too; P is
  * rounded to bf16 for its product with V.
  *
- * Then every query block of every query head is an item of its own: Q [BM, D], O [BM, Dv], m and l live in
- * the slot's scratch, where the second cache holds them; S only of the group of rows, as many as the
- * micro-kernel has, that is under way, in the first. Key tiles are counted from each sequence's
+ * Many heads are an item each, all of which one thread does: what it packed is still in its own cache. Few
+ * heads are served in rounds: their K and V are packed by all threads, then every query block of every query
+ * head is an item. Q [BM, D], O [BM, Dv], m and l of a block live in the slot's scratch, where the second
+ * cache holds them; S only of the group of rows, as many as the micro-kernel has, that is under way, in the
+ * first. Key tiles are counted from each sequence's
  * key 0 and have a length that is a constant of the kernels, so that a row's result depends on nothing but
  * its data. Sequences of few queries are attention_decode.c's; the two share the workspace, one after the
  * other.
  *
- * workspace   | head 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
+ * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
  */
 #include <assert.h>
 #include <math.h>
@@ -28,6 +30,9 @@
 #include "backend/cpu/attention_product.h"
 #include "backend/indices.h"
 #include "base/error.h"
+
+/* Heads are items from so many on: the last to finish is then a small part of a thread's work. */
+enum { HEADS_PER_THREAD = 16 };
 
 typedef struct forward {
     const tsr_cpu *cpu;
@@ -44,10 +49,18 @@ typedef struct forward {
     int64_t scratch_floats;               /* of a slot */
     bool v_in_place;                      /* V is read where it lies */
     bool gathers;                         /* k and v are in pages or int8: a tile becomes rows first */
+    bool by_head;                         /* heads are items */
     int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
     float *packed, *scratch;
     uint8_t *v_finite; /* [heads_per_round][n_tiles] */
 } forward;
+
+/* One of many sequences may be most of the work, which a single thread is not to do. */
+static bool lengths_differ(const tsr_attention_fwd_args *a)
+{
+    return a->seqlens_q.data != NULL || a->seqlens_k.data != NULL || a->cu_seqlens_q.data != NULL ||
+           a->cu_seqlens_k.data != NULL;
+}
 
 /* Lays the workspace out; over an arena that counts, only measures it. */
 static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
@@ -83,7 +96,8 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     const int64_t spare = ((int64_t)1 << 20) / (int64_t)sizeof(float);
     const int64_t most = n_threads + n_threads * spare / attention_max(w->head_floats, 1);
     const int64_t n_rounds = attention_max(1, (heads + most - 1) / most);
-    w->heads_per_round = (heads + n_rounds - 1) / n_rounds;
+    w->by_head = (lengths_differ(a) ? a->hkv : heads) >= HEADS_PER_THREAD * n_threads;
+    w->heads_per_round = w->by_head ? n_threads : (heads + n_rounds - 1) / n_rounds;
 
     w->packed = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)w->head_floats * sizeof(float));
     w->v_finite = tsr_arena_take(arena, (size_t)w->heads_per_round, (size_t)w->n_tiles);
@@ -119,14 +133,12 @@ static bool v_is_finite(const forward *w, const float *v, int64_t row, int64_t n
     return w->bf16 ? w->score->finite_bf16(v, n_rows * n) : w->score->finite(v, row, n_rows, n);
 }
 
-/* One key tile of one KV head: K as panels, V as strips. */
-static void pack_tile(void *arg, int64_t item, int32_t slot)
+/* One key tile of one KV head to place `index`: K as panels, V as strips. */
+static void pack_tile(const forward *w, int64_t kv_head, int64_t index, int64_t tile, int32_t slot)
 {
-    const forward *w = arg;
     const tsr_attention_fwd_args *a = w->a;
-    const int64_t index = item / w->n_tiles, tile = item % w->n_tiles, nr = w->gemm->nr;
-    const int64_t head = (w->first_head + index) % a->hkv;
-    const attention_sequence s = attention_sequence_of(a, (w->first_head + index) / a->hkv);
+    const int64_t head = kv_head % a->hkv, nr = w->gemm->nr;
+    const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
     const int64_t begin = tile * w->bn, end = attention_min(begin + w->bn, s.lk), n = end - begin;
     if (n <= 0 || attention_decodes(&s)) return;
 
@@ -138,8 +150,9 @@ static void pack_tile(void *arg, int64_t item, int32_t slot)
                         attention_min(nr, n - j));
     const attention_rows v = rows_of_tile(w, &values, (attention_span){begin, end}, scratch);
     const bool hidden_keys = a->mask.data != NULL || a->window_left >= 0 || a->window_right >= 0;
+    uint8_t *v_finite = w->v_finite + index * w->n_tiles + tile;
     if (w->v_in_place) {
-        w->v_finite[item] = hidden_keys && v_is_finite(w, v.data, v.row, n, a->dv);
+        *v_finite = hidden_keys && v_is_finite(w, v.data, v.row, n, a->dv);
         return;
     }
     const int64_t words = attention_words(w->gemm, n), nbytes = (int64_t)tsr_dtype_nbytes(v.dtype);
@@ -147,8 +160,7 @@ static void pack_tile(void *arg, int64_t item, int32_t slot)
     for (int64_t j = 0; j < a->dv; j += nr)
         w->gemm->pack_b(strips + j * words, (const char *)v.data + j * v.col * nbytes, v.dtype, v.row, v.col,
                         n, attention_min(nr, a->dv - j));
-    w->v_finite[item] = hidden_keys &&
-                        v_is_finite(w, strips, nr, words * (attention_round_up(a->dv, nr) / nr), nr);
+    *v_finite = hidden_keys && v_is_finite(w, strips, nr, words * (attention_round_up(a->dv, nr) / nr), nr);
 }
 
 /* A query block, with its scratch. */
@@ -281,14 +293,13 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
     }
 }
 
-/* Items of a head: longest first under a causal mask, the group's heads side by side. */
-static void attend_to_block(void *arg, int64_t item, int32_t slot)
+/* Block `number` of a KV head at place `index`: longest first under a causal mask, the group's heads side by
+ * side. */
+static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, int64_t number, int32_t slot)
 {
-    const forward *w = arg;
     const tsr_attention_fwd_args *a = w->a;
-    const int64_t per_head = w->n_blocks * w->group, index = item / per_head, rest = item % per_head;
-    const int64_t kv_head = w->first_head + index, head = kv_head % a->hkv * w->group + rest % w->group;
-    const int64_t first = (w->n_blocks - 1 - rest / w->group) * w->bm;
+    const int64_t head = kv_head % a->hkv * w->group + number % w->group;
+    const int64_t first = (w->n_blocks - 1 - number / w->group) * w->bm;
     const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
     const int64_t n_rows = attention_min(w->bm, s.q_rows - first);
     if (n_rows <= 0 || attention_decodes(&s)) return;
@@ -316,6 +327,27 @@ static void attend_to_block(void *arg, int64_t item, int32_t slot)
     finish(&b, &s, head, first, n_rows);
 }
 
+static void pack_item(void *arg, int64_t item, int32_t slot)
+{
+    const forward *w = arg;
+    const int64_t index = item / w->n_tiles;
+    pack_tile(w, w->first_head + index, index, item % w->n_tiles, slot);
+}
+
+static void attend_to_item(void *arg, int64_t item, int32_t slot)
+{
+    const forward *w = arg;
+    const int64_t per_head = w->n_blocks * w->group, index = item / per_head;
+    attend_to_block(w, w->first_head + index, index, item % per_head, slot);
+}
+
+static void attend_to_head(void *arg, int64_t head, int32_t slot)
+{
+    const forward *w = arg;
+    for (int64_t tile = 0; tile < w->n_tiles; tile++) pack_tile(w, head, slot, tile, slot);
+    for (int64_t i = 0; i < w->n_blocks * w->group; i++) attend_to_block(w, head, slot, i, slot);
+}
+
 tsr_status cpu_attention_fwd(void *state, const tsr_attention_fwd_args *a, void *workspace)
 {
     const tsr_cpu *cpu = state;
@@ -326,10 +358,14 @@ tsr_status cpu_attention_fwd(void *state, const tsr_attention_fwd_args *a, void 
     tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
     lay_out(&w, cpu, a, &arena);
     const int64_t heads = a->b * a->hkv;
+    if (w.by_head) {
+        tsr_threads_run(cpu->threads, heads, attend_to_head, &w);
+        return TSR_OK;
+    }
     for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
         const int64_t n = attention_min(w.heads_per_round, heads - w.first_head);
-        tsr_threads_run(cpu->threads, n * w.n_tiles, pack_tile, &w);
-        tsr_threads_run(cpu->threads, n * w.n_blocks * w.group, attend_to_block, &w);
+        tsr_threads_run(cpu->threads, n * w.n_tiles, pack_item, &w);
+        tsr_threads_run(cpu->threads, n * w.n_blocks * w.group, attend_to_item, &w);
     }
     return TSR_OK;
 }
