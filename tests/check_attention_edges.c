@@ -310,9 +310,12 @@ KIT_TEST_OF_EACH(kit_for_each_gemm_isa, many_heads)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_and_small_scores),    cmocka_unit_test(test_huge_scores),
-        cmocka_unit_test(test_nan_hidden_from_some_rows), cmocka_unit_test(test_rows_that_see_nothing),
-        cmocka_unit_test(test_empty_sequences),           cmocka_unit_test(test_many_heads),
+        cmocka_unit_test(test_large_and_small_scores),
+        cmocka_unit_test(test_huge_scores),
+        cmocka_unit_test(test_nan_hidden_from_some_rows),
+        cmocka_unit_test(test_rows_that_see_nothing),
+        cmocka_unit_test(test_empty_sequences),
+        cmocka_unit_test(test_many_heads),
         cmocka_unit_test(test_250_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
