@@ -163,15 +163,17 @@ static size_t name_length(const char *text)
     return text[n] == '=' && n < sizeof((peer *)0)->name ? n : 0;
 }
 
-/* A library is given whole to the loader, which would look elsewhere for a name without a folder. A Python
- * stays as it was named: by its own name it knows its virtual environment. */
+/* The loader would look elsewhere for a name without a folder. Links are followed by nobody: beside the name
+ * that was given lie the libraries that this one needs, and by its own a Python knows its environment. */
 static tsr_status open_path(bench_peers *peers, bench_use use, const char *name, const char *api,
                             const char *path, int32_t n_threads)
 {
     const bool is_python = strcmp(api, "torch") == 0;
     const bool is_command = is_python && strchr(path, '/') == NULL; /* found by PATH */
-    char *whole = is_python ? strdup(path) : realpath(path, NULL);
-    if (whole == NULL || (!is_command && access(whole, R_OK) != 0)) {
+    char *whole = NULL;
+    if (asprintf(&whole, "%s%s", is_python || strchr(path, '/') != NULL ? "" : "./", path) < 0)
+        return tsr_fail(TSR_ERR_MEMORY, "--peer %s: out of memory", name);
+    if (!is_command && access(whole, R_OK) != 0) {
         const int error = errno;
         free(whole);
         return tsr_fail(TSR_ERR_IO, "--peer %s: %s: %s", name, tsr_printable(path).text, strerror(error));

@@ -58,8 +58,10 @@ tsr_status bench_check_train(const char *data)
 {
     tsr_corpus corpus;
     TSR_TRY(tsr_corpus_load(data, &corpus));
+    const size_t nbytes = corpus.train_nbytes, least = (size_t)tsr_train_defaults().context + 1;
     tsr_corpus_free(&corpus);
-    return TSR_OK;
+    if (nbytes >= least) return TSR_OK; /* a token has a byte at least */
+    return tsr_fail(TSR_ERR_ARGUMENT, "%zu bytes to learn from, must be %zu or more", nbytes, least);
 }
 
 tsr_status bench_train(bench *b, const char *data)

@@ -244,8 +244,10 @@ fails 2 'attention: must come first, its options after it' tessera bench --json 
 fails 2 "'round' is no benchmark, must be machine, gemm, attention, softmax or train" tessera bench round
 
 # Text to train on is looked for before anything is measured.
+echo hi >short.txt
 for what in '' train; do
     fails 1 'tessera bench: --data: ./missing: No such file' tessera bench $what --data ./missing
+    fails 1 'bytes to learn from, must be 257 or more' tessera bench $what --data ./short.txt
 done
 
 # --- softmax ---

@@ -76,6 +76,7 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->group = heads > 0 ? a->hq / a->hkv : 0;
     w->bm = attention_max(1, w->score->fwd_queries / w->gemm->mr) * w->gemm->mr;
     w->bn = w->score->fwd_keys;
+    assert(!w->bf16 || w->gemm->nr % (2 * w->score->lanes) == 0);
     assert(w->bm <= ATTENTION_MAX_GROUPS * w->gemm->mr && w->bn % (w->gemm->k_word * w->gemm->k_align) == 0);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
     w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;

@@ -28,9 +28,10 @@ static const float lag = 8;
 
 /*
  * Scores below it are scaled and set against the maximum in one multiply-add, whose sum the maximum's own
- * rounding can lift above 0, by 2^-4 at most; beyond it in two roundings, lest that grow without end.
+ * rounding can lift above 0 by 2^-19 at most: less than what the product has already lost. Larger ones are
+ * rounded as their maximum was, lest that grow without end, and P = 1 come back from lse as something else.
  */
-static const float far = 0x1p20f;
+static const float far = 0x1p6f;
 
 typedef struct columns {
     int64_t lo, hi;

@@ -38,9 +38,9 @@ typedef struct tsr_attention_features {
 } tsr_attention_features;
 
 /*
- * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes, and a row has
- * room up to the next multiple of them after end (with l_bf16, of 32 both). What masks and windows hide in
- * there becomes 0.
+ * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with l_bf16, of
+ * twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What masks and
+ * windows hide in there becomes 0.
  */
 typedef struct tsr_attention_rows {
     const tsr_attention_features *features;
