@@ -37,7 +37,8 @@ typedef enum tsr_status {
 /* "ok", "argument", "shape" ...: the status as a word. */
 TSR_API const char *tsr_status_name(tsr_status status);
 
-/* The message of this thread's last failure, "" before the first. Valid until the next failure. */
+/* The message of this thread's last failure, "" before the first: one line, control characters in the names
+ * that it quotes as '?'. Valid until the next failure. */
 TSR_API const char *tsr_last_error(void);
 
 #ifdef __cplusplus

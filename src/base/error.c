@@ -31,12 +31,20 @@ const char *tsr_status_name(tsr_status status)
     return "unknown";
 }
 
+/* A message is one line, and no order to a terminal, whatever the names in it. */
+static void make_plain(void)
+{
+    for (char *c = message; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
+}
+
 tsr_status tsr_fail(tsr_status status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    make_plain();
     return status;
 }
 
@@ -49,5 +57,6 @@ tsr_status tsr_fail_within(tsr_status status, const char *format, ...)
     const int n = vsnprintf(message, sizeof message, format, args);
     va_end(args);
     if (n >= 0 && n < MESSAGE_NBYTES) snprintf(message + n, (size_t)(MESSAGE_NBYTES - n), ": %s", inner);
+    make_plain();
     return status;
 }

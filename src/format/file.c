@@ -16,7 +16,6 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/tensor.h"
-#include "format/printable.h"
 
 static const char *kind_of(mode_t mode)
 {
@@ -126,9 +125,8 @@ struct tsr_writer {
 
 static tsr_status refuse_write(const char *name, int error)
 {
-    if (error == EBUSY)
-        return tsr_fail(TSR_ERR_IO, "%s is being written by somebody else", tsr_printable(name).text);
-    return tsr_fail(TSR_ERR_IO, "%s cannot be written: %s", tsr_printable(name).text, strerror(error));
+    if (error == EBUSY) return tsr_fail(TSR_ERR_IO, "%s is being written by somebody else", name);
+    return tsr_fail(TSR_ERR_IO, "%s cannot be written: %s", name, strerror(error));
 }
 
 /* What to rename to: the file that a link leads to, so that the link stays. old_mode: 0 for a new file. */
@@ -143,8 +141,7 @@ static tsr_status resolve(const char *name, char **path, mode_t *old_mode)
         *old_mode = info.st_mode & 07777;
         *path = realpath(name, NULL);
     } else if (lstat(name, &info) == 0) {
-        return tsr_fail(TSR_ERR_IO, "%s is a link to nothing, must be a regular file",
-                        tsr_printable(name).text);
+        return tsr_fail(TSR_ERR_IO, "%s is a link to nothing, must be a regular file", name);
     } else {
         *path = strdup(name);
     }

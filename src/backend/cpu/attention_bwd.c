@@ -44,7 +44,7 @@ static void lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attenti
     attention_bwd_lay_out(w, cpu, g, arena);
     const bool stored = g->dq.data != NULL && !adds_to_output(&g->dq);
     const int64_t heads = a->b * a->hkv, head_blocks = w->group * w->n_blocks;
-    /* The memory that forward takes for packed heads. */
+    /* A packed head's and 3 MiB for each thread: what forward is allowed. */
     const int64_t budget = tsr_threads_count(cpu->threads) * (a->lk * (a->d + a->dv) + ((int64_t)3 << 18));
     const int64_t per_block = w->block_rows * (stored ? a->d + 1 : 1) + 1;
     const int64_t most = attention_max(1, budget / per_block);
