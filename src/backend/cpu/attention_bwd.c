@@ -12,8 +12,8 @@
  *
  * So there are no partial sums to merge, no atomic additions, and any number of threads gives the same bits.
  *
- * KV heads are served in rounds, as many as delta and dQ (where the output cannot be added to: not f32) leave
- * room for. If those of one head are too long already, its queries are served in parts, between which dK and
+ * KV heads are served in rounds, as many as delta and dQ (where the output cannot be added to: not f32, or
+ * yet to be scaled) leave room for. If those of one head are too long already, its queries are served in parts, between which dK and
  * dV are carried along.                   workspace   | slots' scratch | delta | dQ | turns | carried |
  */
 #include <math.h>
@@ -25,7 +25,11 @@
 #include "backend/indices.h"
 #include "base/error.h"
 
-static bool adds_to_output(const tsr_tensor *dq) { return dq->dtype == TSR_F32 && dq->stride[3] == 1; }
+static bool adds_to_output(const attention_backward *w)
+{
+    const tsr_tensor *dq = &w->g->dq;
+    return !w->bf16 && dq->dtype == TSR_F32 && dq->stride[3] == 1;
+}
 
 /* dK and dV of a tile, side by side in its scratch. */
 static size_t key_gradients_nbytes(const attention_backward *w)
@@ -42,7 +46,7 @@ static void lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attenti
         return;
     }
     attention_bwd_lay_out(w, cpu, g, arena);
-    const bool stored = g->dq.data != NULL && !adds_to_output(&g->dq);
+    const bool stored = g->dq.data != NULL && !adds_to_output(w);
     const int64_t heads = a->b * a->hkv, head_blocks = w->group * w->n_blocks;
     /* A packed head's and 3 MiB for each thread: what forward is allowed. */
     const int64_t budget = tsr_threads_count(cpu->threads) * (a->lk * (a->d + a->dv) + ((int64_t)3 << 18));
@@ -114,17 +118,17 @@ static void add_to_dq(attention_bwd_tile *t, int64_t head, bool seen)
     const attention_rows dq = dq_rows(t, head);
     const attention_product p = {.gemm = w->gemm,
                                  .a = t->dp,
-                                 .a_row = w->s_stride,
+                                 .a_row = w->s_stride * w->gemm->k_word,
                                  .a_k = 1,
-                                 .b = t->scaled_k,
-                                 .b_row = w->d_stride,
-                                 .b_strip = w->gemm->nr,
+                                 .b = t->k.data,
+                                 .b_row = t->k.row,
+                                 .b_strip = t->k.strip,
                                  .c = dq.data,
                                  .c_row = dq.row,
                                  .m = t->queries.end - t->queries.begin,
                                  .n = w->a->d,
                                  .k = t->keys.end - t->keys.begin,
-                                 .alpha = 1, /* K's rows hold the scale */
+                                 .alpha = 1,
                                  .beta = first ? 0 : 1,
                                  .fetch = &t->fetch};
     _Atomic int32_t *turn = &w->turns[t->block];
@@ -138,36 +142,40 @@ static void add_to_dq(attention_bwd_tile *t, int64_t head, bool seen)
     if (last && w->dq != NULL) {
         const attention_rows out = attention_q_rows(&w->g->dq, &t->sequence, head, t->queries.begin);
         for (int64_t i = 0; i < p.m; i++)
-            w->score->store(attention_row(&out, i), out.dtype, out.col, p.c + i * p.c_row, p.n, 1);
+            w->score->store(attention_row(&out, i), out.dtype, out.col, p.c + i * p.c_row, p.n,
+                            w->bf16 ? w->a->scale : 1); /* else K holds the scale */
     }
     atomic_store_explicit(turn, mine + 1, memory_order_release);
 }
 
 /* C += A^T B over the tile's queries: dV from P and dO, dK (to be scaled) from dS and Q. */
-static void add_to_keys(attention_bwd_tile *t, const float *a, attention_matrix b, float *c, int64_t stride,
-                        int64_t n)
+static void add_to_keys(attention_bwd_tile *t, const float *a, const attention_right *b, float *c,
+                        int64_t stride, int64_t n)
 {
     const attention_backward *w = t->w;
-    const int64_t n_queries = t->queries.end - t->queries.begin;
-    const attention_product p = {.gemm = w->gemm,
-                                 .a = a,
-                                 .a_row = 1,
-                                 .a_k = w->s_stride,
-                                 .b = b.data,
-                                 .b_row = b.stride,
-                                 .b_strip = w->gemm->nr,
+    const tsr_gemm_kernel *gemm = w->gemm;
+    const int64_t n_queries = t->queries.end - t->queries.begin, n_keys = t->keys.end - t->keys.begin;
+    if (w->bf16)
+        gemm->pack_a(t->turned, w->turned_stride, a, 1, 2 * w->s_stride, n_keys, n_queries, 0, NULL, 0);
+    const attention_product p = {.gemm = gemm,
+                                 .a = w->bf16 ? t->turned : a,
+                                 .a_row = w->bf16 ? 2 * w->turned_stride : 1,
+                                 .a_k = w->bf16 ? 1 : w->s_stride,
+                                 .b = b->data,
+                                 .b_row = b->row,
+                                 .b_strip = b->strip,
                                  .c = c,
                                  .c_row = stride,
-                                 .m = t->keys.end - t->keys.begin,
+                                 .m = n_keys,
                                  .n = n,
                                  .k = n_queries,
                                  .alpha = 1,
                                  .beta = 1,
                                  .fetch = &t->fetch};
     attention_span depth[ATTENTION_MAX_GROUPS];
-    attention_rows_seeing(&t->features, t->queries, t->keys, w->gemm->mr, depth);
+    attention_rows_seeing(&t->features, t->queries, t->keys, gemm->mr, gemm->k_word * gemm->k_align, depth);
     if (attention_sees_all(&t->features, t->queries, t->keys) ||
-        w->score->finite(b.data, b.stride, n_queries, n)) {
+        attention_right_is_finite(w->cpu, gemm, b, n_queries, n)) {
         attention_product_depth(&p, depth);
     } else {
         const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, true};
@@ -211,8 +219,8 @@ static void visit_queries(attention_bwd_tile *t, int64_t i, int64_t head, int64_
         attention_bwd_load_queries(t, head);
         fetch_later(t, head, end);
         const bool seen = attention_bwd_scores(t, w->delta + t->block * w->block_rows, false);
-        if (seen && g->dv.data != NULL) add_to_keys(t, t->s, t->dout, t->dv, w->dv_stride, w->a->dv);
-        if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, t->q, t->dk, w->d_stride, w->a->d);
+        if (seen && g->dv.data != NULL) add_to_keys(t, t->s, &t->dout, t->dv, w->dv_stride, w->a->dv);
+        if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, &t->q, t->dk, w->d_stride, w->a->d);
         if (g->dq.data != NULL) add_to_dq(t, head, seen);
     }
 }
@@ -236,7 +244,7 @@ static void visit_group(attention_bwd_tile *t, int64_t index, int64_t kv_head)
     const int64_t first = w->first_block / w->n_blocks;
     const int64_t last = (w->first_block + w->round_blocks - 1) / w->n_blocks;
     attention_bwd_load_keys(t, kv_head);
-    if (w->g->dq.data != NULL) attention_bwd_scale_keys(t, kv_head);
+    if (w->g->dq.data != NULL) attention_bwd_load_k(t, kv_head);
     for (int64_t i = first; i <= last; i++)
         visit_queries(t, i, kv_head * w->group + i,
                       index * w->round_blocks + i * w->n_blocks - w->first_block);
@@ -259,13 +267,19 @@ static void backward_keys(void *arg, int64_t item, int32_t slot)
         memset(t.dk, 0, nbytes);
     else
         memcpy(t.dk, carried, nbytes);
-    if (t.keys.begin < t.keys.end && w->round_blocks > 0) visit_group(&t, index, kv_head);
+    if (t.keys.begin < t.keys.end && w->round_blocks > 0) {
+        char tiles[64];
+        if (w->gemm->enter != NULL) w->gemm->enter(tiles);
+        visit_group(&t, index, kv_head);
+        if (w->gemm->leave != NULL) w->gemm->leave(tiles);
+    }
     if (w->first_block + w->round_blocks < w->group * w->n_blocks) {
         memcpy(carried, t.dk, nbytes);
         return;
     }
     store_keys(&t, &w->g->dk, kv_head, t.dk, w->d_stride, w->a->d, w->a->scale);
-    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv, 1);
+    const float kept = w->bf16 && w->a->dropout_p > 0 ? (float)(1 / (1 - (double)w->a->dropout_p)) : 1;
+    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv, kept);
 }
 
 static void serve_round(attention_backward *w, tsr_threads *threads)

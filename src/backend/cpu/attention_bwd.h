@@ -6,12 +6,14 @@
  *
  * A slot's scratch holds one block of keys with its gradients and one block of queries:
  *
- *     scale k [bn][D]  dk [bn][D]  dv [bn][Dv]  k, v as panels [D][nr], [Dv][nr]
- *     q [bm][D]  dout [bm][Dv]  s, dp [bm][bn]  lse, delta [bm]            rows padded, f32
- *     q, dout as words of bf16, where those are multiplied
+ *     k, v as panels [D][nr], [Dv][nr]      k as B [bn][D]      dk [bn][D]  dv [bn][Dv], f32
+ *     q, dout as A and as B [bm][D], [bm][Dv]      s, dp [bm][bn], f32      lse, delta [bm]
  *
- * q and dout stay where they are if they serve there. S and dP multiply what the caller gave: in bf16, where
- * the set has it, P is then what forward's S made it. The other products are f32's.
+ * All five products are of f32, or of bf16 where the set multiplies what the caller gave. In f32, rows of q
+ * and dout serve as A and B, where they lie if they can; P and dS are A of dV and dK as they are, read down
+ * their columns; and K as B holds the scale, so that dQ can be added to the output. In bf16, P and dS are
+ * rounded once for their products: dS is A of dQ as it is; for dV and dK they are turned, [bn][bm], so that
+ * the queries of a key lie side by side. Scale, and what dropout multiplies P by, wait for the last store.
  */
 #ifndef TSR_CPU_ATTENTION_BWD_H
 #define TSR_CPU_ATTENTION_BWD_H
@@ -20,14 +22,17 @@
 
 typedef struct attention_backward {
     const tsr_attention_bwd_args *g;
-    const tsr_attention_fwd_args *a;          /* &g->fwd */
-    const tsr_gemm_kernel *gemm, *score_gemm; /* that of S and dP: f32, or bf16 with the same nr */
+    const tsr_attention_fwd_args *a; /* &g->fwd */
+    const tsr_cpu *cpu;
+    const tsr_gemm_kernel *gemm;
     const tsr_attention_score_f32_kernel *score;
-    int64_t q_words, dout_words;           /* of a row of their operands */
+    bool bf16;                             /* the products' operands are; else f32 */
+    int64_t q_words, dout_words;           /* of a row of q and dout as A */
     int64_t group;                         /* query heads to a KV head */
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
     int64_t block_rows, tile_rows;         /* memory that they need: less if there are not as many */
-    int64_t d_stride, dv_stride, s_stride; /* floats between rows */
+    int64_t d_stride, dv_stride, s_stride; /* words between rows */
+    int64_t turned_stride;                 /* of turned P and dS; 0 in f32 */
     int64_t scratch_floats;                /* of a slot */
     float *scratch;
 
@@ -48,11 +53,11 @@ typedef struct attention_bwd_tile {
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
     int64_t block;                      /* of delta, dq and turns, that the queries are */
-    bool k_finite;                      /* scaled K, that is */
-    attention_matrix q, dout;           /* in the copies, or where the operands lie */
-    attention_left score_q, score_dout; /* the same for S and dP */
-    float *scaled_k, *k_panels, *v_panels, *dk, *dv;
-    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *s, *dp, *lse, *delta, *gather;
+    attention_right k, q, dout;
+    attention_left q_left, dout_left;
+    bool k_finite;
+    float *k_copy, *k_panels, *v_panels, *dk, *dv;
+    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *turned, *s, *dp, *lse, *delta, *gather;
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;
@@ -63,17 +68,17 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot);
 
-/* Packs the block `keys` of a KV head; its K as rows times the scale, for dQ; Q, dO and lse of the block
- * `queries` of a query head. */
+/* Packs the block `keys` of a KV head for S and dP; its K for dQ; Q, dO and lse of the block `queries` of a
+ * query head. */
 void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head);
-void attention_bwd_scale_keys(attention_bwd_tile *t, int64_t kv_head);
+void attention_bwd_load_k(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);
 
 /* delta of the block `queries`; uses the copies of q and dout. */
 void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta);
 
-/* P and dS of the tile, to s and dp; false, and both zero, if nothing of it is visible. With dbias, dp
- * becomes the gradient of the bias instead. */
+/* P and dS of the tile, to s and dp, as A of dQ's product; false, and both zero, if nothing of it is visible.
+ * With dbias, dp becomes the gradient of the bias instead, in f32. */
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias);
 
 /* dbias and dsinks, in passes of their own. */

@@ -95,8 +95,11 @@ static void dbias_region(void *arg, int64_t item, int32_t slot)
     const attention_span tiles = out->shape[3] == 1 ? (attention_span){0, w->n_tiles}
                                                     : (attention_span){x, x + 1};
     attention_bwd_tile t = attention_bwd_tile_in(w, slot);
+    char saved[64];
+    if (w->gemm->enter != NULL) w->gemm->enter(saved);
     for (int64_t i = batches.begin; i < batches.end; i++)
         for (int64_t j = heads.begin; j < heads.end; j++) add_head(&t, i, j, blocks, tiles, dbias);
+    if (w->gemm->leave != NULL) w->gemm->leave(saved);
 }
 
 void attention_bwd_bias(attention_backward *w, tsr_threads *threads)

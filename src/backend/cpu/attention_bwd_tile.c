@@ -9,12 +9,13 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
                            tsr_arena *arena)
 {
     const tsr_attention_fwd_args *a = &g->fwd;
-    *w = (attention_backward){.g = g, .a = a, .gemm = cpu->gemm_f32, .score = cpu->attention_score_f32};
+    *w = (attention_backward){
+        .g = g, .a = a, .cpu = cpu, .gemm = attention_gemm(cpu, a), .score = cpu->attention_score_f32};
     const int64_t nr = w->gemm->nr;
-    w->score_gemm = attention_score_gemm(cpu, a);
-    assert(w->score_gemm->nr == nr);
-    w->q_words = attention_words(w->score_gemm, a->d);
-    w->dout_words = attention_words(w->score_gemm, a->dv);
+    w->bf16 = w->gemm->k_word == 2;
+    assert(!w->bf16 || nr % (2 * w->score->lanes) == 0);
+    w->q_words = attention_words(w->gemm, a->d);
+    w->dout_words = attention_words(w->gemm, a->dv);
     w->group = a->hkv > 0 ? a->hq / a->hkv : 0;
     w->bm = w->score->bwd_queries, w->bn = w->score->bwd_keys;
     assert(attention_max(w->bm, w->bn) <= ATTENTION_MAX_GROUPS * w->gemm->mr);
@@ -24,13 +25,16 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     w->d_stride = attention_stride(a->d, nr);
     w->dv_stride = attention_stride(a->dv, nr);
     w->s_stride = attention_stride(w->tile_rows, nr);
-    const int64_t widest = attention_max(w->d_stride, w->dv_stride);
-    const int64_t keys = w->tile_rows * (2 * w->d_stride + w->dv_stride) +
+    const int64_t block_words = attention_words(w->gemm, w->block_rows);
+    const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
+    w->turned_stride = w->bf16 ? attention_stride(block_words, 16) : 0;
+    const int64_t pairs_stride = w->bf16 ? w->q_words + w->dout_words : 0;
+    const int64_t keys = tile_words * w->d_stride + w->tile_rows * (w->d_stride + w->dv_stride) +
                          attention_round_up(w->tile_rows, nr) * (w->q_words + w->dout_words);
-    const int64_t pairs = w->score_gemm != w->gemm ? w->block_rows * (w->q_words + w->dout_words) : 0;
-    const int64_t queries = w->block_rows * (widest + w->dv_stride + 2 * w->s_stride + 2);
-    const int64_t gather = attention_max(w->block_rows, w->tile_rows) * nr;
-    w->scratch_floats = attention_round_up(keys + queries + pairs + gather, 16);
+    const int64_t queries = block_words * w->d_stride + attention_max(block_words, 2) * w->dv_stride +
+                            w->block_rows * (2 * w->s_stride + 2 + pairs_stride);
+    const int64_t gather = attention_max(block_words, tile_words) * nr;
+    w->scratch_floats = attention_round_up(keys + queries + w->tile_rows * w->turned_stride + gather, 16);
     w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
                                 (size_t)w->scratch_floats * sizeof(float));
 }
@@ -38,19 +42,22 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot)
 {
     const int64_t panels = attention_round_up(w->tile_rows, w->gemm->nr);
-    attention_bwd_tile t = {.w = w, .scaled_k = w->scratch + slot * w->scratch_floats};
-    t.dk = t.scaled_k + w->tile_rows * w->d_stride;
+    const int64_t block_words = attention_words(w->gemm, w->block_rows);
+    const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
+    attention_bwd_tile t = {.w = w, .k_copy = w->scratch + slot * w->scratch_floats};
+    t.dk = t.k_copy + tile_words * w->d_stride;
     t.dv = t.dk + w->tile_rows * w->d_stride;
     t.k_panels = t.dv + w->tile_rows * w->dv_stride;
     t.v_panels = t.k_panels + panels * w->q_words;
     t.q_copy = t.v_panels + panels * w->dout_words;
-    t.dout_copy = t.q_copy + w->block_rows * attention_max(w->d_stride, w->dv_stride);
-    t.s = t.dout_copy + w->block_rows * w->dv_stride;
+    t.dout_copy = t.q_copy + block_words * w->d_stride;
+    t.s = t.dout_copy + attention_max(block_words, 2) * w->dv_stride; /* delta takes two rows */
     t.dp = t.s + w->block_rows * w->s_stride;
     t.lse = t.dp + w->block_rows * w->s_stride;
     t.delta = t.lse + w->block_rows;
     t.gather = t.delta + w->block_rows;
-    t.q_pairs = t.gather + attention_max(w->block_rows, w->tile_rows) * w->gemm->nr;
+    t.turned = t.gather + attention_max(block_words, tile_words) * w->gemm->nr;
+    t.q_pairs = t.turned + w->tile_rows * w->turned_stride;
     t.dout_pairs = t.q_pairs + w->block_rows * w->q_words;
     return t;
 }
@@ -71,21 +78,26 @@ void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head)
     const int64_t n = t->keys.end - t->keys.begin;
     const attention_rows k = attention_k_rows(&a->k, &t->sequence, kv_head, t->keys.begin);
     const attention_rows v = attention_k_rows(&a->v, &t->sequence, kv_head, t->keys.begin);
-    load_panels(w->score_gemm, t->k_panels, &k, n, a->d);
-    load_panels(w->score_gemm, t->v_panels, &v, n, a->dv);
+    load_panels(w->gemm, t->k_panels, &k, n, a->d);
+    load_panels(w->gemm, t->v_panels, &v, n, a->dv);
 }
 
-void attention_bwd_scale_keys(attention_bwd_tile *t, int64_t kv_head)
+void attention_bwd_load_k(attention_bwd_tile *t, int64_t kv_head)
 {
     const attention_backward *w = t->w;
     const int64_t n = t->keys.end - t->keys.begin, d = w->a->d;
     const attention_rows k = attention_k_rows(&w->a->k, &t->sequence, kv_head, t->keys.begin);
-    w->gemm->pack(t->scaled_k, w->d_stride, k.data, k.dtype, k.row, k.col, n, d);
-    for (int64_t j = 0; j < n; j++) {
-        float *row = t->scaled_k + j * w->d_stride;
-        w->score->store(row, TSR_F32, 1, row, d, w->a->scale);
+    if (w->bf16) {
+        t->k = attention_right_of(w->gemm, &k, n, d, t->k_copy, w->d_stride);
+    } else {
+        t->k = (attention_right){t->k_copy, w->d_stride, w->gemm->nr};
+        w->gemm->pack(t->k_copy, w->d_stride, k.data, k.dtype, k.row, k.col, n, d);
+        for (int64_t j = 0; j < n; j++) {
+            float *row = t->k_copy + j * w->d_stride;
+            w->score->store(row, TSR_F32, 1, row, d, w->a->scale);
+        }
     }
-    t->k_finite = w->score->finite(t->scaled_k, w->d_stride, n, d);
+    t->k_finite = attention_right_is_finite(w->cpu, w->gemm, &t->k, n, d);
 }
 
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
@@ -96,14 +108,14 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
     const attention_rows q = attention_q_rows(&a->q, &t->sequence, head, first);
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
-    t->q = attention_f32_rows(w->gemm, &q, n, a->d, t->q_copy, w->d_stride);
-    t->dout = attention_f32_rows(w->gemm, &dout, n, a->dv, t->dout_copy, w->dv_stride);
-    if (w->score_gemm == w->gemm) {
-        t->score_q = (attention_left){t->q.data, t->q.stride};
-        t->score_dout = (attention_left){t->dout.data, t->dout.stride};
-    } else {
-        t->score_q = attention_left_of(w->score_gemm, &q, n, a->d, t->q_pairs, w->q_words);
-        t->score_dout = attention_left_of(w->score_gemm, &dout, n, a->dv, t->dout_pairs, w->dout_words);
+    t->q = attention_right_of(w->gemm, &q, n, a->d, t->q_copy, w->d_stride);
+    t->dout = attention_right_of(w->gemm, &dout, n, a->dv, t->dout_copy, w->dv_stride);
+    if (w->bf16) {
+        t->q_left = attention_left_of(w->gemm, &q, n, a->d, t->q_pairs, w->q_words);
+        t->dout_left = attention_left_of(w->gemm, &dout, n, a->dv, t->dout_pairs, w->dout_words);
+    } else { /* the same rows */
+        t->q_left = (attention_left){t->q.data, t->q.row};
+        t->dout_left = (attention_left){t->dout.data, t->dout.row};
     }
     for (int64_t i = 0; i < n; i++) t->lse[i] = ((const float *)lse.data)[i * lse.row];
 }
@@ -114,6 +126,14 @@ static bool sees_nothing(const tsr_attention_features *f, int64_t query)
     return keys.begin == keys.end || !attention_mask_shows(f, row, keys);
 }
 
+static const float *f32_row(const attention_backward *w, const attention_rows *rows, int64_t i, float *copy)
+{
+    const void *row = attention_row(rows, i);
+    if (rows->dtype == TSR_F32 && rows->col == 1) return row;
+    w->cpu->elementwise_f32->load(copy, row, rows->dtype, rows->col, w->a->dv);
+    return copy;
+}
+
 /* A row that sees nothing has O = 0, and with it delta = 0, whatever its dO is. */
 void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
 {
@@ -122,10 +142,10 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     const attention_rows out = attention_q_rows(&w->a->out, &t->sequence, head, first);
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows dlse = attention_q_rows(&w->g->dlse, &t->sequence, head, first);
-    const attention_matrix o = attention_f32_rows(w->gemm, &out, n, w->a->dv, t->q_copy, w->dv_stride);
-    const attention_matrix d = attention_f32_rows(w->gemm, &dout, n, w->a->dv, t->dout_copy, w->dv_stride);
+    float *copies = t->dout_copy; /* of a row each */
     for (int64_t i = 0; i < n; i++) {
-        delta[i] = w->score->dot(o.data + i * o.stride, d.data + i * d.stride, w->a->dv);
+        delta[i] = w->score->dot(f32_row(w, &out, i, copies), f32_row(w, &dout, i, copies + w->dv_stride),
+                                 w->a->dv);
         if (!isfinite(delta[i]) && sees_nothing(&t->features, first + i)) delta[i] = 0;
         if (dlse.data != NULL) delta[i] -= ((const float *)dlse.data)[i * dlse.row];
     }
@@ -135,16 +155,14 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
 static void multiply_scores(attention_bwd_tile *t)
 {
     const attention_backward *w = t->w;
-    const tsr_gemm_kernel *gemm = w->score_gemm;
-    attention_span columns[ATTENTION_MAX_GROUPS]; /* of its groups of rows */
-    attention_columns_seen(&t->features, t->queries, t->keys, gemm->mr, gemm->nr, columns);
-    attention_product p = {.gemm = gemm,
-                           .a = t->score_q.data,
-                           .a_row = t->score_q.row,
+    const int64_t nr = w->gemm->nr;
+    attention_product p = {.gemm = w->gemm,
+                           .a = t->q_left.data,
+                           .a_row = t->q_left.row,
                            .a_k = 1,
                            .b = t->k_panels,
-                           .b_row = gemm->nr,
-                           .b_strip = gemm->nr * w->q_words,
+                           .b_row = nr,
+                           .b_strip = nr * w->q_words,
                            .c = t->s,
                            .c_row = w->s_stride,
                            .m = t->queries.end - t->queries.begin,
@@ -153,14 +171,11 @@ static void multiply_scores(attention_bwd_tile *t)
                            .alpha = 1,
                            .beta = 0,
                            .fetch = &t->fetch};
-    char tiles[64];
-    if (gemm->enter != NULL) gemm->enter(tiles);
-    attention_product_columns(&p, columns);
-    p.a = t->score_dout.data, p.a_row = t->score_dout.row;
-    p.b = t->v_panels, p.b_strip = gemm->nr * w->dout_words;
+    attention_product_columns(&p, t->columns);
+    p.a = t->dout_left.data, p.a_row = t->dout_left.row;
+    p.b = t->v_panels, p.b_strip = nr * w->dout_words;
     p.c = t->dp, p.k = w->a->dv;
-    attention_product_columns(&p, columns);
-    if (gemm->leave != NULL) gemm->leave(tiles);
+    attention_product_columns(&p, t->columns);
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
@@ -185,7 +200,8 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
                                          .end = t->columns[g].end,
                                          .s = t->s + i * w->s_stride,
                                          .s_stride = w->s_stride,
-                                         .alpha = t->features.alpha};
+                                         .alpha = t->features.alpha,
+                                         .to_bf16 = w->bf16 && !dbias};
         float *dp = t->dp + i * w->s_stride;
         w->score->backward(&rows, width, t->lse + i, delta + i, dp, dbias ? dp : NULL, w->s_stride);
     }

@@ -65,7 +65,7 @@ static bool lengths_differ(const tsr_attention_fwd_args *a)
 static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
 {
     *w = (forward){.cpu = cpu, .a = a, .score = cpu->attention_score_f32};
-    w->gemm = attention_score_gemm(cpu, a);
+    w->gemm = attention_gemm(cpu, a);
     w->bf16 = w->gemm != cpu->gemm_f32;
     if (!attention_size_fits(a)) {
         arena->used = SIZE_MAX;

@@ -194,21 +194,22 @@ static attention_span overlap(attention_span a, attention_span b)
 }
 
 void attention_columns_seen(const tsr_attention_features *f, attention_span queries, attention_span keys,
-                            int64_t size, int64_t width, attention_span *spans)
+                            int64_t size, int64_t step, attention_span *spans)
 {
     for (int64_t i = queries.begin; i < queries.end; i += size, spans++) {
         const attention_span group = {i, attention_min(i + size, queries.end)};
         *spans = overlap(attention_keys_seen(f, group), keys);
-        spans->begin -= spans->begin % width;
+        spans->begin -= spans->begin % step;
     }
 }
 
 void attention_rows_seeing(const tsr_attention_features *f, attention_span queries, attention_span keys,
-                           int64_t size, attention_span *spans)
+                           int64_t size, int64_t step, attention_span *spans)
 {
     for (int64_t j = keys.begin; j < keys.end; j += size, spans++) {
         const attention_span group = {j, attention_min(j + size, keys.end)};
         *spans = overlap(attention_queries_seeing(f, group), queries);
+        spans->begin -= spans->begin % step;
     }
 }
 

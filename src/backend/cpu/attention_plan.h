@@ -82,12 +82,12 @@ bool attention_sees(const tsr_attention_features *f, int64_t query, int64_t key)
 
 /*
  * What each group of `size` consecutive queries sees of the keys, or keys are seen by of the queries, counted
- * from the rectangle's corner: spans[0], spans[1] .. Columns begin at a multiple of `width`.
+ * from the rectangle's corner: spans[0], spans[1] .. They begin at a multiple of `step`.
  */
 void attention_columns_seen(const tsr_attention_features *f, attention_span queries, attention_span keys,
-                            int64_t size, int64_t width, attention_span *spans);
+                            int64_t size, int64_t step, attention_span *spans);
 void attention_rows_seeing(const tsr_attention_features *f, attention_span queries, attention_span keys,
-                           int64_t size, attention_span *spans);
+                           int64_t size, int64_t step, attention_span *spans);
 
 /* Of the rectangle queries x keys: is all of it visible; is anything of it, as far as the mask says? */
 bool attention_sees_all(const tsr_attention_features *f, attention_span queries, attention_span keys);

@@ -8,15 +8,7 @@ bool attention_in_place(const tsr_gemm_kernel *gemm, const attention_rows *rows,
     return rows->dtype == TSR_F32 && rows->col == 1 && d % gemm->nr == 0 && rows->row % 256 != 0;
 }
 
-attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
-                                    int64_t d, float *copy, int64_t copy_stride)
-{
-    if (attention_in_place(gemm, rows, d)) return (attention_matrix){rows->data, rows->row};
-    gemm->pack(copy, copy_stride, rows->data, rows->dtype, rows->row, rows->col, n, d);
-    return (attention_matrix){copy, copy_stride};
-}
-
-const tsr_gemm_kernel *attention_score_gemm(const tsr_cpu *cpu, const tsr_attention_fwd_args *a)
+const tsr_gemm_kernel *attention_gemm(const tsr_cpu *cpu, const tsr_attention_fwd_args *a)
 {
     const bool bf16 = a->q.dtype == TSR_BF16 && a->k.dtype == TSR_BF16;
     return bf16 && cpu->gemm_bf16 != NULL ? cpu->gemm_bf16 : cpu->gemm_f32;
@@ -26,14 +18,37 @@ attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_ro
                                  int64_t d, float *copy, int64_t copy_stride)
 {
     if (gemm->k_word == 1) {
-        const attention_matrix m = attention_f32_rows(gemm, rows, n, d, copy, copy_stride);
-        return (attention_left){m.data, m.stride};
+        const attention_right m = attention_right_of(gemm, rows, n, d, copy, copy_stride);
+        return (attention_left){m.data, m.row};
     }
     /* In place where no padding is missing and rows do not share the sets of the first cache. */
     if (rows->col == 1 && d % (gemm->k_word * gemm->k_align) == 0 && rows->row % 512 != 0)
         return (attention_left){rows->data, rows->row};
     gemm->pack_a(copy, copy_stride, rows->data, rows->row, rows->col, n, d, 0, NULL, 0);
     return (attention_left){copy, copy_stride * gemm->k_word};
+}
+
+attention_right attention_right_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
+                                   int64_t d, float *copy, int64_t copy_stride)
+{
+    const int64_t nr = gemm->nr, words = attention_words(gemm, n), nbytes = (int64_t)tsr_dtype_nbytes(rows->dtype);
+    if (gemm->k_word == 1) {
+        if (attention_in_place(gemm, rows, d)) return (attention_right){rows->data, rows->row, nr};
+        gemm->pack(copy, copy_stride, rows->data, rows->dtype, rows->row, rows->col, n, d);
+        return (attention_right){copy, copy_stride, nr};
+    }
+    for (int64_t j = 0; j < d; j += nr)
+        gemm->pack_b(copy + j * words, (const char *)rows->data + j * rows->col * nbytes, rows->dtype,
+                     rows->row, rows->col, n, attention_min(nr, d - j));
+    return (attention_right){copy, nr, nr * words};
+}
+
+bool attention_right_is_finite(const tsr_cpu *cpu, const tsr_gemm_kernel *gemm, const attention_right *x,
+                               int64_t n, int64_t d)
+{
+    const tsr_attention_score_f32_kernel *score = cpu->attention_score_f32;
+    if (gemm->k_word == 1) return score->finite(x->data, x->row, n, d);
+    return score->finite_bf16(x->data, attention_words(gemm, n) * attention_round_up(d, gemm->nr));
 }
 
 static const void *at(const attention_product *p, int64_t row, int64_t k)

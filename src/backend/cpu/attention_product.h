@@ -52,7 +52,7 @@ static inline int64_t attention_words(const tsr_gemm_kernel *gemm, int64_t k)
 
 enum { ATTENTION_MAX_GROUPS = 32 }; /* of mr rows in a tile's rows or columns */
 
-/* Rows as f32, with room for whole strips. */
+/* Rows with room for whole strips. */
 typedef struct attention_matrix {
     const float *data;
     int64_t stride;
@@ -64,20 +64,32 @@ typedef struct attention_left {
     int64_t row;
 } attention_left;
 
+/* Rows as B of a product over them. */
+typedef struct attention_right {
+    const float *data;
+    int64_t row, strip; /* as b_row and b_strip */
+} attention_right;
+
 /*
- * The micro-kernels of Q K^T: bf16's where q and k are bf16 and the set multiplies them, else f32's. Forward
- * and backward take the same, so that P comes out the same.
+ * The micro-kernels of all products: bf16's where q and k are bf16 and the set multiplies them, else f32's.
+ * Forward and backward take the same, so that P comes out the same.
  */
-const tsr_gemm_kernel *attention_score_gemm(const tsr_cpu *cpu, const tsr_attention_fwd_args *a);
+const tsr_gemm_kernel *attention_gemm(const tsr_cpu *cpu, const tsr_attention_fwd_args *a);
 
-/* True if rows of d elements serve where they lie; otherwise they need a copy of the stride given. */
+/* True if rows of d elements serve where they lie as f32; otherwise they need a copy. */
 bool attention_in_place(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t d);
-attention_matrix attention_f32_rows(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
-                                    int64_t d, float *copy, int64_t copy_stride);
 
-/* The same as A for either family; copy_stride in words, at least attention_words of d. */
+/* n rows of d elements as A; a copy has rows of copy_stride words, at least attention_words of d. */
 attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                  int64_t d, float *copy, int64_t copy_stride);
+
+/* The same as B. A copy has attention_words of n times copy_stride words, this at least d in whole strips. */
+attention_right attention_right_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
+                                   int64_t d, float *copy, int64_t copy_stride);
+
+/* True if none of its elements is Inf or NaN. */
+bool attention_right_is_finite(const tsr_cpu *cpu, const tsr_gemm_kernel *gemm, const attention_right *x,
+                               int64_t n, int64_t d);
 
 /* Group g computes the strips that meet columns[g]; whole strips are written, so that C's rows have room. */
 void attention_product_columns(const attention_product *p, const attention_span *columns);

@@ -191,13 +191,13 @@ static float scale_far(const tsr_attention_rows *t, float *s, int64_t first, int
     return 1;
 }
 
-static score_path path_of(const tsr_attention_rows *t)
+static score_path path_of(const tsr_attention_rows *t, bool to_bf16)
 {
     if (!is_plain(t->features) || t->alpha <= 0) return FEATURED;
     const columns first = visible(t, t->row), last = visible(t, t->row + t->n_rows - 1);
     const bool sees_all = first.lo == t->begin && last.lo == t->begin && first.hi == t->end &&
                           last.hi == t->end;
-    return sees_all && (t->end - t->begin) % step_of(t->l_bf16 != NULL) == 0 ? WHOLE : PLAIN;
+    return sees_all && (t->end - t->begin) % step_of(to_bf16) == 0 ? WHOLE : PLAIN;
 }
 
 /* First pass: features; the row's maximum. Plain scores stay as they are, not yet times alpha. */
@@ -299,74 +299,104 @@ TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path,
 
 static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
-    switch (path_of(t)) {
+    switch (path_of(t, t->l_bf16 != NULL)) {
     case WHOLE: forward_rows(t, WHOLE, m, l, o, o_stride, dv); break;
     case PLAIN: forward_rows(t, PLAIN, m, l, o, o_stride, dv); break;
     case FEATURED: forward_rows(t, FEATURED, m, l, o, o_stride, dv); break;
     }
 }
 
-TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score_path path, columns seen,
-                             float lse, float delta, float *dp, float *dbias)
+TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score_path path, const bool to_bf16,
+                             columns seen, float lse, float delta, float *dp, float *dbias)
 {
     const tsr_attention_features *f = t->features;
-    const int64_t row = t->row + r, first = first_step(seen, VL);
+    const int64_t row = t->row + r, step = step_of(to_bf16);
+    const int64_t first = first_step(seen, step), last = last_step(seen, step);
     const float base = (float)((double)lse * 1.4426950408889634);
     float *s = t->s + r * t->s_stride;
-    const float alpha = path == FEATURED ? t->alpha : scale_far(t, s, first, last_step(seen, VL), base);
+    const float alpha = path == FEATURED ? t->alpha : scale_far(t, s, first, last, base);
     vu32 words[4];
     UNROLL_BY_4
-    for (int64_t c = first; c < seen.hi; c += VL) {
-        vf32 x = vf32_load(s + c), g = vf32_load(dp + c), tanh = vf32_splat(0);
-        const bool edge = path == FEATURED || (path == PLAIN && (c < seen.lo || c + VL > seen.hi));
-        vi32 shown = vi32_splat(-1);
-        if (path == FEATURED) {
-            x = score(t, vf32_rounded(x * alpha), row, c, seen, &tanh);
-            shown = x != never; /* a visible score of -Inf has p = 0 as well */
-            x = x - base;
+    for (int64_t c0 = first; c0 < last; c0 += step) {
+        vf32 p[2], ds[2];
+        UNROLL for (int i = 0; i < step / VL; i++)
+        {
+            const int64_t c = c0 + i * VL;
+            vf32 x = vf32_load(s + c), g = vf32_load(dp + c), tanh = vf32_splat(0);
+            const bool edge = path == FEATURED || (path == PLAIN && (c < seen.lo || c + VL > seen.hi));
+            vi32 shown = vi32_splat(-1);
+            if (path == FEATURED) {
+                x = score(t, vf32_rounded(x * alpha), row, c, seen, &tanh);
+                shown = x != never; /* a visible score of -Inf has p = 0 as well */
+                x = x - base;
+            } else {
+                x = x * alpha - base;
+                if (edge) shown = within(c, seen);
+            }
+            p[i] = vf32_exp2(x); /* lse may be a rounding away from a large score */
+            if (edge) p[i] = vf32_select(shown, p[i], vf32_splat(0)); /* where lse is NaN, p is as well */
+            vf32 kept = vf32_splat(1);
+            if (path == FEATURED && f->dropout) {
+                kept = dropout(t, row, c, first, f->keep_scale, words);
+                g *= kept;
+            }
+            ds[i] = p[i] * (g - delta);
+            if (edge) ds[i] = vf32_select(shown, ds[i], vf32_splat(0));
+            if (dbias != NULL) vf32_store(dbias + c, ds[i]);
+            if (path == FEATURED && f->cap != 0)
+                ds[i] = vf32_select(shown, ds[i] * (1 - tanh * tanh), vf32_splat(0));
+            if (path == FEATURED && f->dropout)
+                p[i] *= to_bf16 ? vf32_select(kept != 0, vf32_splat(1), kept) : kept;
+        }
+        if (to_bf16) {
+            vu32_store_up_to((uint16_t *)(void *)s + c0, vu32_pairs_from_vf32(p[0], p[1]), VL);
+            vu32_store_up_to((uint16_t *)(void *)dp + c0, vu32_pairs_from_vf32(ds[0], ds[1]), VL);
         } else {
-            x = x * alpha - base;
-            if (edge) shown = within(c, seen);
+            vf32_store(s + c0, p[0]);
+            if (dbias != dp) vf32_store(dp + c0, ds[0]);
         }
-        vf32 p = vf32_exp2(x); /* lse may be a rounding away from a large score */
-        if (edge) p = vf32_select(shown, p, vf32_splat(0)); /* where lse is NaN, p is as well */
-        vf32 dropped = p;
-        if (path == FEATURED && f->dropout) {
-            const vf32 factor = dropout(t, row, c, first, f->keep_scale, words);
-            dropped = p * factor;
-            g *= factor;
-        }
-        vf32 ds = p * (g - delta);
-        if (edge) ds = vf32_select(shown, ds, vf32_splat(0));
-        vf32_store(s + c, dropped);
-        if (dbias != NULL) vf32_store(dbias + c, ds);
-        if (dbias == dp) continue;
-        if (path == FEATURED && f->cap != 0) ds = vf32_select(shown, ds * (1 - tanh * tanh), vf32_splat(0));
-        vf32_store(dp + c, ds);
     }
 }
 
-static void backward(const tsr_attention_rows *t, int64_t width, const float *lse, const float *delta,
-                     float *dp, float *dbias, int64_t dp_stride)
+TSR_INLINE void backward_rows_as(const tsr_attention_rows *t, const score_path path, const bool to_bf16,
+                                 int64_t width, const float *lse, const float *delta, float *dp, float *dbias,
+                              int64_t dp_stride)
 {
-    const score_path path = dbias == NULL ? path_of(t) : FEATURED;
+    const size_t size = to_bf16 ? sizeof(uint16_t) : sizeof(float);
     for (int64_t r = 0; r < t->n_rows; r++) {
         columns seen = visible(t, t->row + r);
         if (lse[r] == never) seen = (columns){t->begin, t->begin};
         float *s = t->s + r * t->s_stride, *g = dp + r * dp_stride;
         float *const db = dbias == NULL ? NULL : dbias + r * dp_stride;
-        switch (path) {
-        case WHOLE: backward_row(t, r, WHOLE, seen, lse[r], delta[r], g, NULL); break;
-        case PLAIN: backward_row(t, r, PLAIN, seen, lse[r], delta[r], g, NULL); break;
-        case FEATURED: backward_row(t, r, FEATURED, seen, lse[r], delta[r], g, db); break;
-        }
-        const int64_t from = first_step(seen, VL), to = last_step(seen, VL);
+        backward_row(t, r, path, to_bf16, seen, lse[r], delta[r], g, db);
+        const int64_t from = first_step(seen, step_of(to_bf16)), to = last_step(seen, step_of(to_bf16));
         float *const tiles[3] = {s, g, db};
         for (int i = 0; i < 3; i++) {
             if (tiles[i] == NULL) continue;
-            fill_zero(tiles[i], sizeof *tiles[i], 0, from);
-            fill_zero(tiles[i], sizeof *tiles[i], to, width);
+            fill_zero(tiles[i], size, 0, from);
+            fill_zero(tiles[i], size, to, width);
         }
+    }
+}
+
+TSR_INLINE void backward_rows(const tsr_attention_rows *t, const score_path path, int64_t width,
+                              const float *lse, const float *delta, float *dp, float *dbias,
+                              int64_t dp_stride)
+{
+    if (t->to_bf16)
+        backward_rows_as(t, path, true, width, lse, delta, dp, dbias, dp_stride);
+    else
+        backward_rows_as(t, path, false, width, lse, delta, dp, dbias, dp_stride);
+}
+
+static void backward(const tsr_attention_rows *t, int64_t width, const float *lse, const float *delta,
+                     float *dp, float *dbias, int64_t dp_stride)
+{
+    const score_path path = dbias == NULL ? path_of(t, t->to_bf16) : FEATURED;
+    switch (path) {
+    case WHOLE: backward_rows(t, WHOLE, width, lse, delta, dp, NULL, dp_stride); break;
+    case PLAIN: backward_rows(t, PLAIN, width, lse, delta, dp, NULL, dp_stride); break;
+    case FEATURED: backward_rows(t, FEATURED, width, lse, delta, dp, dbias, dp_stride); break;
     }
 }
 

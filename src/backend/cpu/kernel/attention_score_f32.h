@@ -38,8 +38,8 @@ typedef struct tsr_attention_features {
 } tsr_attention_features;
 
 /*
- * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with l_bf16, of
- * twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What masks and
+ * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with l_bf16 or
+ * to_bf16, of twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What masks and
  * windows hide in there becomes 0.
  */
 typedef struct tsr_attention_rows {
@@ -53,6 +53,7 @@ typedef struct tsr_attention_rows {
     /* Forward; not NULL: P becomes rows of bf16, each where its row of s begins, zeros up to a multiple of
      * 32, and l_bf16 [n_rows] sums what was rounded, as l what was not: by it O is divided, l makes lse. */
     float *l_bf16;
+    bool to_bf16; /* Backward, without dbias: P and dS become such rows, and dropout only clears P. */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
