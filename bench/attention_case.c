@@ -192,14 +192,13 @@ static const char *find_kernel(const char *lines, const char *family, const char
     return NULL;
 }
 
-/* Forward multiplies bf16 by the set's own instructions, where it has them. Backward does so in two products
- * of five, and is held against f32's peak; decoding widens. */
+/* bf16 is multiplied by the set's own instructions, where it has them; decoding widens. */
 static bool multiplies_bf16(const attention_case *c)
 {
     int length;
     const attention_problem *p = &c->operands.p;
     const char *lines = tsr_context_kernels(c->ctx);
-    return p->dtype == TSR_BF16 && p->pass == ATTENTION_FORWARD && p->lq > ATTENTION_FEW_QUERIES &&
+    return p->dtype == TSR_BF16 && (is_backward(c) || p->lq > ATTENTION_FEW_QUERIES) &&
            find_kernel(lines, "gemm_bf16_", "gemm", &length) != NULL;
 }
 
