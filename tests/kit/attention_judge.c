@@ -45,10 +45,11 @@ static bool recomputes_otherwise(const kit_attention *c, int i)
     return false;
 }
 
-/* In a sum over many rows, or among few rows or elements, luck decides which form is closer. */
+/* In a sum over many rows, among few rows or elements, or where all cancels, luck decides which is closer. */
 static bool is_luck(const kit_attention *c, const tsr_tensor *t, int i)
 {
-    return n_summed(c, t, i) > 1 || c->b * c->hq * c->lq < 64 || tsr_tensor_numel(t) < 2000;
+    return n_summed(c, t, i) > 1 || c->b * c->hq * c->lq < 64 || tsr_tensor_numel(t) < 2000 ||
+           kit_max_abs(t) == 0;
 }
 
 /* What the unfused form's error, or what is sane, lets a result differ from the truth by. */

@@ -130,8 +130,8 @@ void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m)
 
 bool gemm_b_columns_in_place(const gemm_product *p)
 {
-    return p->type == GEMM_F32 && p->b_packed == NULL && p->b.row == 1 && p->b.col != 1 &&
-           p->m <= p->kernel->columns_mr;
+    return p->b_packed == NULL && p->b.row == 1 && p->b.col != 1 && p->m <= p->kernel->columns_mr &&
+           p->k % p->kernel->k_word == 0;
 }
 
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory)

@@ -20,7 +20,13 @@
 
 enum { MR = 14, NV = 2, NR = NV * TSR_LANES, K_ALIGN = 1 };
 
-/* rows is a constant at every call, so that acc lives in registers. */
+TSR_INLINE void store_sum(float *c, vf32 sum, float alpha, float beta, int64_t n)
+{
+    vf32 v = vf32_rounded(sum * alpha);
+    if (beta != 0) v += vf32_rounded(vf32_load_up_to(c, n) * beta);
+    vf32_store_up_to(c, v, n);
+}
+
 TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
 {
     vf32 acc[MR][NV];
@@ -49,34 +55,71 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
         UNROLL for (int j = 0; j < NV; j++)
         {
             const int64_t left = n - j * VL;
-            if (left <= 0) continue;
-            vf32 v = vf32_rounded(acc[i][j] * alpha);
-            if (beta != 0) v += vf32_rounded(vf32_load_up_to(c + j * VL, left) * beta);
-            vf32_store_up_to(c + j * VL, v, left);
+            if (left > 0) store_sum(c + j * VL, acc[i][j], alpha, beta, left);
         }
     }
 }
 
-static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+/* Columns that lie contiguous: blocks of VL columns x VL pairs are turned in registers, of which C then takes
+ * one a row. */
+TSR_INLINE void run_columns_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += VL) {
+        vf32 acc[MR];
+        UNROLL for (int i = 0; i < rows; i++) acc[i] = vf32_splat(0);
+        const uint16_t *a = t->a, *b = (const uint16_t *)t->b + j * t->b_row;
+        const int64_t columns = at_most(n - j, VL);
+        for (int64_t p = t->k; p > 0; p -= VL, a += 2 * VL, b += 2 * VL) {
+            vu32 block[VL];
+            UNROLL for (int i = 0; i < VL; i++) block[i] = i < columns ? pairs_along(b + i * t->b_row, 2 * p)
+                                                                       : vu32_splat(0);
+            turn(block);
+            if (p >= VL) {
+                UNROLL for (int q = 0; q < VL; q++) UNROLL for (int i = 0; i < rows; i++)
+                    acc[i] = vf32_add_dot_bf16(acc[i], vu32_splat_pair(a + i * t->a_row + 2 * q), block[q]);
+            } else {
+                for (int q = 0; q < p; q++) UNROLL for (int i = 0; i < rows; i++)
+                    acc[i] = vf32_add_dot_bf16(acc[i], vu32_splat_pair(a + i * t->a_row + 2 * q), block[q]);
+            }
+        }
+        float *c = (float *)t->c + j;
+        UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
+            store_sum(c, acc[i], t->alpha, t->beta, n - j);
+    }
+}
+
+/* rows and columns are constants at every call, so that acc lives in registers. */
+TSR_INLINE void run_rows_as(const tsr_gemm_tile *t, const int rows, int64_t n, const bool columns)
+{
+    if (columns)
+        run_columns_rows(t, rows, n);
+    else
+        run_rows(t, rows, n);
+}
+
+TSR_INLINE void run_as(const tsr_gemm_tile *t, int64_t m, int64_t n, const bool columns)
 {
     switch (m) {
-    case 1: run_rows(t, 1, n); break;
-    case 2: run_rows(t, 2, n); break;
-    case 3: run_rows(t, 3, n); break;
-    case 4: run_rows(t, 4, n); break;
-    case 5: run_rows(t, 5, n); break;
-    case 6: run_rows(t, 6, n); break;
-    case 7: run_rows(t, 7, n); break;
-    case 8: run_rows(t, 8, n); break;
-    case 9: run_rows(t, 9, n); break;
-    case 10: run_rows(t, 10, n); break;
-    case 11: run_rows(t, 11, n); break;
-    case 12: run_rows(t, 12, n); break;
-    case 13: run_rows(t, 13, n); break;
-    case 14: run_rows(t, 14, n); break;
+    case 1: run_rows_as(t, 1, n, columns); break;
+    case 2: run_rows_as(t, 2, n, columns); break;
+    case 3: run_rows_as(t, 3, n, columns); break;
+    case 4: run_rows_as(t, 4, n, columns); break;
+    case 5: run_rows_as(t, 5, n, columns); break;
+    case 6: run_rows_as(t, 6, n, columns); break;
+    case 7: run_rows_as(t, 7, n, columns); break;
+    case 8: run_rows_as(t, 8, n, columns); break;
+    case 9: run_rows_as(t, 9, n, columns); break;
+    case 10: run_rows_as(t, 10, n, columns); break;
+    case 11: run_rows_as(t, 11, n, columns); break;
+    case 12: run_rows_as(t, 12, n, columns); break;
+    case 13: run_rows_as(t, 13, n, columns); break;
+    case 14: run_rows_as(t, 14, n, columns); break;
     default: __builtin_unreachable();
     }
 }
+
+static void run(const tsr_gemm_tile *t, int64_t m, int64_t n) { run_as(t, m, n, false); }
+static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n) { run_as(t, m, n, true); }
 
 static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,
                    int64_t n)
@@ -102,6 +145,8 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .k_align = K_ALIGN,
     .a_words = 1,
     .run = run,
+    .columns_mr = MR,
+    .run_columns = run_columns,
     .pack_b = pack_b,
     .pack_a = pack_a,
 };
