@@ -13,8 +13,9 @@
  * So there are no partial sums to merge, no atomic additions, and any number of threads gives the same bits.
  *
  * KV heads are served in rounds, as many as delta and dQ (where the output cannot be added to: not f32, or
- * yet to be scaled) leave room for. If those of one head are too long already, its queries are served in parts, between which dK and
- * dV are carried along.                   workspace   | slots' scratch | delta | dQ | turns | carried |
+ * yet to be scaled) leave room for. If those of one head are too long already, its queries are served in
+ * parts, between which dK and dV are carried along.                   workspace   | slots' scratch | delta |
+ * dQ | turns | carried |
  */
 #include <math.h>
 #include <sched.h>

@@ -52,7 +52,7 @@ typedef struct attention_bwd_tile {
     attention_sequence sequence;
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
-    int64_t block;                      /* of delta, dq and turns, that the queries are */
+    int64_t block; /* of delta, dq and turns, that the queries are */
     attention_right k, q, dout;
     attention_left q_left, dout_left;
     bool k_finite;

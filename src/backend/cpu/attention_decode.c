@@ -10,7 +10,8 @@
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
  * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
- * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: Q S P' gather | slot 1: .. | ..
+ * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: Q S P' gather Q' | slot 1: .. |
+ * ..
  */
 #include "backend/cpu/attention_decode.h"
 
@@ -23,11 +24,13 @@ typedef struct decode {
     const tsr_cpu *cpu;
     const tsr_attention_fwd_args *a;
     const tsr_attention_decode_f32_kernel *kernel;
-    int64_t group, n_rows;               /* query heads to a KV head; rows of a KV head, at most */
-    int64_t n_chunks, n_ranges;          /* of the longest sequence; ranges that chunks are dealt to */
-    int64_t q_stride, o_stride;          /* floats between rows */
-    int64_t part_floats;                 /* of one chunk's m, l, O */
-    int64_t scratch_floats;              /* of a slot */
+    const tsr_attention_decode_s8_kernel *of_k, *of_v; /* what multiplies int8 K and V; NULL: `kernel` */
+    int64_t group, n_rows;      /* query heads to a KV head; rows of a KV head, at most */
+    int64_t n_chunks, n_ranges; /* of the longest sequence; ranges that chunks are dealt to */
+    int64_t q_stride, o_stride; /* floats between rows */
+    int64_t whole_stride;       /* of Q as integers, of which unit, then rows, follow `gather`; or 0 */
+    int64_t part_floats;        /* of one chunk's m, l, O */
+    int64_t scratch_floats;     /* of a slot */
     int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
     int64_t n_heads;                     /* of this round                                  */
     float *parts, *scratch;
@@ -41,6 +44,16 @@ static int64_t ranges_of(const tsr_attention_fwd_args *a, int64_t n_heads, int64
 {
     const int64_t wanted = a->splits > 0 ? a->splits : ceil_div(16 * n_threads, attention_max(n_heads, 1));
     return attention_max(1, attention_min(wanted, n_chunks));
+}
+
+/* q of 16 bits has no more to lose than what K and V in integers cost. */
+static void choose_integers(decode *w)
+{
+    const tsr_attention_fwd_args *a = w->a;
+    if (a->q.dtype == TSR_F32) return;
+    if (a->k.dtype == TSR_S8 && a->d <= TSR_DECODE_S8_MAX_D) w->of_k = w->cpu->attention_decode_s8;
+    if (a->v.dtype == TSR_S8) w->of_v = w->cpu->attention_decode_s8;
+    if (w->of_k != NULL) w->whole_stride = attention_round_up(a->d, 32);
 }
 
 /* Lays the workspace out; over an arena that counts, only measures it. */
@@ -58,8 +71,10 @@ static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args 
     w->q_stride = attention_round_up(a->d, 16);
     w->o_stride = attention_round_up(a->dv, 16);
     w->part_floats = attention_round_up(w->n_rows * (w->o_stride + 2), 16);
+    choose_integers(w);
     w->scratch_floats = w->n_rows * (w->q_stride + TSR_DECODE_TILE) + TSR_DECODE_TILE +
-                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride);
+                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) +
+                        w->n_rows * (1 + w->whole_stride / 2);
     /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
     const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
     const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
@@ -106,7 +121,8 @@ typedef struct range {
     bool gathers;                    /* elements of a row do not lie side by side */
     tsr_attention_features features; /* of the group's first head */
     bool alike;                      /* all heads have those, and all queries but for the window */
-    float *q, *p, *hidden, *gather;
+    float *q, *p, *hidden, *gather, *unit;
+    int16_t *whole; /* Q as integers times unit */
     part part;
 } range;
 
@@ -148,6 +164,16 @@ static void fetch_rows(const attention_kv *x, const tile_rows *rows)
         for (int64_t b = 0; b < nbytes; b += 64) __builtin_prefetch((const char *)rows->row[j] + b, 0, 2);
 }
 
+/* The rows of a tile's n keys become d bytes side by side. */
+static void gather_bytes(const void **row, int64_t step, int64_t n, int64_t d, int8_t *to)
+{
+    for (int64_t j = 0; j < attention_round_up(n, 16); j++) {
+        const int8_t *from = row[j];
+        row[j] = to + attention_min(j, n - 1) * d;
+        for (int64_t c = 0; j < n && c < d; c++) to[j * d + c] = from[c * step];
+    }
+}
+
 static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, tile_rows *now,
                                          const tile_rows *next)
 {
@@ -158,10 +184,14 @@ static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, 
                                       .d = d,
                                       .dtype = x->t->dtype};
     if (!r->gathers) return rows;
+    rows.next = NULL;
+    if (x->t->dtype == TSR_S8) {
+        gather_bytes(now->row, x->t->stride[3], n, d, (int8_t *)r->gather);
+        return rows;
+    }
     attention_gather_kv(r->w->cpu, x, now->keys, false, r->gather, d);
     for (int64_t j = 0; j < attention_round_up(n, 16); j++)
         now->row[j] = r->gather + attention_min(j, n - 1) * d;
-    rows.next = NULL;
     rows.dtype = TSR_F32;
     return rows;
 }
@@ -183,6 +213,24 @@ static void factors_of(const attention_kv *x, attention_span keys, float scale, 
     }
 }
 
+static void multiply_keys(const range *r, const tsr_attention_decode_rows *k)
+{
+    const decode *w = r->w;
+    if (w->of_k != NULL)
+        w->of_k->scores(k, r->whole, w->whole_stride, r->unit, r->n_rows, r->p, TSR_DECODE_TILE);
+    else
+        w->kernel->scores(k, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
+}
+
+static void multiply_values(const decode *w, const tsr_attention_decode_rows *v, const float *p,
+                            int64_t n_rows, float *o)
+{
+    if (w->of_v != NULL)
+        w->of_v->values(v, p, TSR_DECODE_TILE, n_rows, o, w->o_stride);
+    else
+        w->kernel->values(v, p, TSR_DECODE_TILE, n_rows, o, w->o_stride);
+}
+
 /*
  * O += P V over a tile with keys that some row does not see: those are left out of its sum, not multiplied by
  * 0, as their v may be NaN or Inf.
@@ -201,7 +249,7 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
                 seen[visible.n] = v->row[j];
                 r->hidden[visible.n++] = r->p[row * TSR_DECODE_TILE + j];
             }
-            r->w->kernel->values(&visible, r->hidden, 0, 1, r->part.o + row * r->w->o_stride, 0);
+            multiply_values(r->w, &visible, r->hidden, 1, r->part.o + row * r->w->o_stride);
         }
     }
 }
@@ -252,7 +300,7 @@ static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const til
     float factor[TSR_DECODE_TILE];
 
     const tsr_attention_decode_rows k_rows = rows_of(r, &r->k, k, next_k);
-    kernel->scores(&k_rows, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
+    multiply_keys(r, &k_rows);
     if (w->a->k_scale.data != NULL) {
         factors_of(&r->k, keys, r->features.alpha, factor);
         kernel->weigh(r->p, TSR_DECODE_TILE, r->n_rows, factor, n);
@@ -264,7 +312,7 @@ static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const til
     }
     const tsr_attention_decode_rows v_rows = rows_of(r, &r->v, v, next_v);
     if (all_seen)
-        kernel->values(&v_rows, r->p, TSR_DECODE_TILE, r->n_rows, r->part.o, w->o_stride);
+        multiply_values(w, &v_rows, r->p, r->n_rows, r->part.o);
     else
         add_visible_values(r, &v_rows, keys);
 }
@@ -298,6 +346,8 @@ static void load_queries(const range *r)
             memset(to + w->a->d, 0, (size_t)(w->q_stride - w->a->d) * sizeof *to);
         }
     }
+    for (int64_t row = 0; w->of_k != NULL && row < r->n_rows; row++)
+        r->unit[row] = w->of_k->quantise(r->whole + row * w->whole_stride, r->q + row * w->q_stride, w->a->d);
 }
 
 static void attend_to_range(void *arg, int64_t item, int32_t slot)
@@ -317,6 +367,8 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
     r.p = r.q + w->n_rows * w->q_stride;
     r.hidden = r.p + w->n_rows * TSR_DECODE_TILE;
     r.gather = r.hidden + TSR_DECODE_TILE;
+    r.unit = r.gather + TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride);
+    r.whole = (int16_t *)(void *)(r.unit + w->n_rows);
     load_queries(&r);
 
     r.features = features_of(&r, 0);

@@ -31,7 +31,8 @@ attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_ro
 attention_right attention_right_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                    int64_t d, float *copy, int64_t copy_stride)
 {
-    const int64_t nr = gemm->nr, words = attention_words(gemm, n), nbytes = (int64_t)tsr_dtype_nbytes(rows->dtype);
+    const int64_t nr = gemm->nr, words = attention_words(gemm, n),
+                  nbytes = (int64_t)tsr_dtype_nbytes(rows->dtype);
     if (gemm->k_word == 1) {
         if (attention_in_place(gemm, rows, d)) return (attention_right){rows->data, rows->row, nr};
         gemm->pack(copy, copy_stride, rows->data, rows->dtype, rows->row, rows->col, n, d);

@@ -17,6 +17,7 @@ static void pick_kernels(tsr_cpu *cpu)
     cpu->gemm_store = *store;
     cpu->attention_score_f32 = tsr_attention_score_f32_pick(cpu->isa);
     cpu->attention_decode_f32 = tsr_attention_decode_f32_pick(cpu->isa);
+    cpu->attention_decode_s8 = tsr_attention_decode_s8_pick(cpu->isa);
     cpu->elementwise_f32 = tsr_elementwise_f32_pick(cpu->isa);
     cpu->row_f32 = tsr_row_f32_pick(cpu->isa);
     const char *const names[] = {
@@ -27,6 +28,8 @@ static void pick_kernels(tsr_cpu *cpu)
         cpu->gemm_store->name,
         cpu->attention_score_f32->name,
         cpu->attention_decode_f32->name,
+        cpu->attention_decode_s8 != NULL ? cpu->attention_decode_s8->name
+                                         : "attention_decode_s8 widened to f32",
         cpu->elementwise_f32->name,
         cpu->row_f32->name,
     };

@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/kernel/attention_decode_f32.h"
+#include "backend/cpu/kernel/attention_decode_s8.h"
 #include "backend/cpu/kernel/attention_score_f32.h"
 #include "backend/cpu/kernel/elementwise_f32.h"
 #include "backend/cpu/kernel/gemm.h"
@@ -24,6 +25,7 @@ typedef struct tsr_cpu {
     const tsr_gemm_store_kernel *gemm_store;
     const tsr_attention_score_f32_kernel *attention_score_f32;
     const tsr_attention_decode_f32_kernel *attention_decode_f32;
+    const tsr_attention_decode_s8_kernel *attention_decode_s8; /* NULL where attention_decode_f32 serves */
     const tsr_elementwise_f32_kernel *elementwise_f32;
     const tsr_row_f32_kernel *row_f32;
     char kernels[512]; /* a line a family, for tsr_context_kernels */

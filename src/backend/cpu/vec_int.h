@@ -92,9 +92,40 @@ TSR_INLINE vi16x2 odd_u8(vu32 quads) { return (vi16x2)((vu16x2)quads >> 8); }
 TSR_INLINE vi16x2 even_s8(vu32 quads) { return (vi16x2)((vu16x2)quads << 8) >> 8; }
 TSR_INLINE vi16x2 odd_s8(vu32 quads) { return (vi16x2)quads >> 8; }
 
+/* 2 VL values of s8, widened, in their order. */
+TSR_INLINE vi16x2 vi16x2_from_s8(const int8_t *p)
+{
+#if TSR_LANES == 16 && defined(__AVX512BW__)
+    return (vi16x2)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+#else
+    typedef int8_t bytes __attribute__((vector_size(2 * TSR_LANES)));
+    bytes b;
+    memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(b, vi16x2);
+#endif
+}
+
+/* Pairs of a's and b's elements of the same place: those of the first VL places, and those of the rest. */
+TSR_INLINE void vi16x2_zip(vi16x2 pairs[2], vi16x2 a, vi16x2 b)
+{
+#if TSR_LANES == 16 && defined(__AVX512BW__)
+    const vu32 first = (vu32)vi32_iota() * 0x10001u + 0x200000u; /* lane i: a's place i, b's place i */
+    pairs[0] = (vi16x2)_mm512_permutex2var_epi16((__m512i)a, (__m512i)first, (__m512i)b);
+    pairs[1] = (vi16x2)_mm512_permutex2var_epi16((__m512i)a, (__m512i)(first + 0x100010u), (__m512i)b);
+#else
+    for (int i = 0; i < 2 * VL; i++) {
+        pairs[i / VL][2 * (i % VL)] = a[i];
+        pairs[i / VL][2 * (i % VL) + 1] = b[i];
+    }
+#endif
+}
+
 /* acc + a[0] b[0] + a[1] b[1] */
 TSR_INLINE vi32 vi32_dot_pairs(vi32 acc, vi16x2 a, vi16x2 b)
 {
+#if TSR_LANES == 16 && defined(__AVX512VNNI__)
+    return (vi32)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
+#else
 #if TSR_LANES == 16 && defined(__AVX512BW__)
     const vu32 sum = (vu32)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif TSR_LANES == 8 && defined(__AVX2__)
@@ -107,6 +138,7 @@ TSR_INLINE vi32 vi32_dot_pairs(vi32 acc, vi16x2 a, vi16x2 b)
     const vu32 sum = (vu32)low + (vu32)high;
 #endif
     return (vi32)((vu32)acc + sum);
+#endif
 }
 
 /* acc + the four products of quads, u of u8, s of s8 */

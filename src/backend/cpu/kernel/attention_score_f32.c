@@ -306,8 +306,9 @@ static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, i
     }
 }
 
-TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score_path path, const bool to_bf16,
-                             columns seen, float lse, float delta, float *dp, float *dbias)
+TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score_path path,
+                             const bool to_bf16, columns seen, float lse, float delta, float *dp,
+                             float *dbias)
 {
     const tsr_attention_features *f = t->features;
     const int64_t row = t->row + r, step = step_of(to_bf16);
@@ -360,7 +361,7 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
 
 TSR_INLINE void backward_rows_as(const tsr_attention_rows *t, const score_path path, const bool to_bf16,
                                  int64_t width, const float *lse, const float *delta, float *dp, float *dbias,
-                              int64_t dp_stride)
+                                 int64_t dp_stride)
 {
     const size_t size = to_bf16 ? sizeof(uint16_t) : sizeof(float);
     for (int64_t r = 0; r < t->n_rows; r++) {

@@ -39,8 +39,8 @@ typedef struct tsr_attention_features {
 
 /*
  * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with l_bf16 or
- * to_bf16, of twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What masks and
- * windows hide in there becomes 0.
+ * to_bf16, of twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What
+ * masks and windows hide in there becomes 0.
  */
 typedef struct tsr_attention_rows {
     const tsr_attention_features *features;

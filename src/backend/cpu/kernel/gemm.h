@@ -72,8 +72,9 @@ typedef struct tsr_gemm_kernel {
     void (*run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
 
     /*
-     * The same for m <= columns_mr and B with contiguous columns, as it lies: b_dtype f32, bf16 or f16 (bf16's
-     * family: bf16), b_row elements from one column to the next. The same bits. NULL where columns_mr is 0.
+     * The same for m <= columns_mr and B with contiguous columns, as it lies: b_dtype f32, bf16 or f16
+     * (bf16's family: bf16), b_row elements from one column to the next. The same bits. NULL where columns_mr
+     * is 0.
      */
     int32_t columns_mr;
     void (*run_columns)(const tsr_gemm_tile *tile, int64_t m, int64_t n);

@@ -78,13 +78,13 @@ TSR_INLINE void run_columns_rows(const tsr_gemm_tile *t, const int rows, int64_t
                 UNROLL for (int q = 0; q < VL; q++) UNROLL for (int i = 0; i < rows; i++)
                     acc[i] = vf32_add_dot_bf16(acc[i], vu32_splat_pair(a + i * t->a_row + 2 * q), block[q]);
             } else {
-                for (int q = 0; q < p; q++) UNROLL for (int i = 0; i < rows; i++)
-                    acc[i] = vf32_add_dot_bf16(acc[i], vu32_splat_pair(a + i * t->a_row + 2 * q), block[q]);
+                for (int q = 0; q < p; q++)
+                    UNROLL for (int i = 0; i < rows; i++) acc[i] = vf32_add_dot_bf16(
+                        acc[i], vu32_splat_pair(a + i * t->a_row + 2 * q), block[q]);
             }
         }
         float *c = (float *)t->c + j;
-        UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
-            store_sum(c, acc[i], t->alpha, t->beta, n - j);
+        UNROLL for (int i = 0; i < rows; i++, c += t->c_row) store_sum(c, acc[i], t->alpha, t->beta, n - j);
     }
 }
 
