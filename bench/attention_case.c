@@ -202,8 +202,19 @@ static bool multiplies_bf16(const attention_case *c)
            find_kernel(lines, "gemm_bf16_", "gemm", &length) != NULL;
 }
 
+/* Decoding multiplies int8 k and v by a query of 16 bits as integers, where the set can. */
+static const char *integer_kernel(const attention_case *c, int *length)
+{
+    const attention_problem *p = &c->operands.p;
+    const bool decodes = p->lq <= ATTENTION_FEW_QUERIES && !is_backward(c);
+    if (!decodes || p->kv_dtype != TSR_S8 || p->dtype == TSR_F32) return NULL;
+    return find_kernel(tsr_context_kernels(c->ctx), "attention_decode", "s8_", length);
+}
+
 bench_compute attention_case_compute(const attention_case *c)
 {
+    int length;
+    if (integer_kernel(c, &length) != NULL) return BENCH_S8; /* 16-bit integers are no faster than that */
     return multiplies_bf16(c) ? BENCH_BF16 : BENCH_F32;
 }
 
@@ -212,7 +223,9 @@ void attention_case_kernel(const attention_case *c, char *out, size_t size)
     const char *lines = tsr_context_kernels(c->ctx);
     const bool decodes = c->operands.p.lq <= ATTENTION_FEW_QUERIES && !is_backward(c);
     int length = 0, product_length = 0;
-    const char *name = find_kernel(lines, decodes ? "attention_decode" : "attention_score", "f32", &length);
+    const char *name = integer_kernel(c, &length);
+    if (name == NULL)
+        name = find_kernel(lines, decodes ? "attention_decode" : "attention_score", "f32", &length);
     const char *product = find_kernel(lines, multiplies_bf16(c) ? "gemm_bf16_" : "gemm_f32", "gemm",
                                       &product_length);
     if (name == NULL)
