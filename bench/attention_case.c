@@ -192,22 +192,25 @@ static const char *find_kernel(const char *lines, const char *family, const char
     return NULL;
 }
 
+/* Few queries take the operator's other way. */
+static bool decodes(const attention_case *c)
+{
+    return c->operands.p.lq <= ATTENTION_FEW_QUERIES && !is_backward(c);
+}
+
 /* bf16 is multiplied by the set's own instructions, where it has them; decoding widens. */
 static bool multiplies_bf16(const attention_case *c)
 {
     int length;
-    const attention_problem *p = &c->operands.p;
-    const char *lines = tsr_context_kernels(c->ctx);
-    return p->dtype == TSR_BF16 && (is_backward(c) || p->lq > ATTENTION_FEW_QUERIES) &&
-           find_kernel(lines, "gemm_bf16_", "gemm", &length) != NULL;
+    return c->operands.p.dtype == TSR_BF16 && !decodes(c) &&
+           find_kernel(tsr_context_kernels(c->ctx), "gemm_bf16_", "gemm", &length) != NULL;
 }
 
 /* Decoding multiplies int8 k and v by a query of 16 bits as integers, where the set can. */
 static const char *integer_kernel(const attention_case *c, int *length)
 {
     const attention_problem *p = &c->operands.p;
-    const bool decodes = p->lq <= ATTENTION_FEW_QUERIES && !is_backward(c);
-    if (!decodes || p->kv_dtype != TSR_S8 || p->dtype == TSR_F32) return NULL;
+    if (!decodes(c) || p->kv_dtype != TSR_S8 || p->dtype == TSR_F32) return NULL;
     return find_kernel(tsr_context_kernels(c->ctx), "attention_decode", "s8_", length);
 }
 
@@ -221,16 +224,15 @@ bench_compute attention_case_compute(const attention_case *c)
 void attention_case_kernel(const attention_case *c, char *out, size_t size)
 {
     const char *lines = tsr_context_kernels(c->ctx);
-    const bool decodes = c->operands.p.lq <= ATTENTION_FEW_QUERIES && !is_backward(c);
     int length = 0, product_length = 0;
     const char *name = integer_kernel(c, &length);
     if (name == NULL)
-        name = find_kernel(lines, decodes ? "attention_decode" : "attention_score", "f32", &length);
+        name = find_kernel(lines, decodes(c) ? "attention_decode" : "attention_score", "f32", &length);
     const char *product = find_kernel(lines, multiplies_bf16(c) ? "gemm_bf16_" : "gemm_f32", "gemm",
                                       &product_length);
     if (name == NULL)
         snprintf(out, size, "%s", tsr_context_backend(c->ctx));
-    else if (decodes || product == NULL)
+    else if (decodes(c) || product == NULL)
         snprintf(out, size, "%.*s", length, name);
     else
         snprintf(out, size, "%.*s,%.*s", length, name, product_length, product);

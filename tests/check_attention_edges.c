@@ -49,8 +49,8 @@ static void scores_of(tsr_context *ctx, tsr_dtype dtype, int64_t lq, int64_t lk,
         kit_set(&dv, j, column_mean(&c.dout, lq, j % D) * (double)lq / (double)lk);
     kit_constant(lse, s + log((double)lk));
     const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
-    const double relative = 1e-5 + 1e-7 * fabs(s);         /* P = 2^(s - lse), lse being as large as s */
-    const double rounded = dtype == TSR_BF16 ? 0x1p-9 : 0; /* all P are, and alike */
+    const double relative = 1e-5 + 1e-7 * fabs(s);  /* P = 2^(s - lse), lse being as large as s */
+    const double rounded = got.rounds ? 0x1p-9 : 0; /* all P are, and alike */
     kit_check(&got.out, &out, (kit_bound){.abs = 1e-5, .ulps = 1}, "out of scores of %g", s);
     kit_check(&got.lse, &lse, (kit_bound){.abs = 1e-6, .rel = 2e-7}, "lse of scores of %g", s);
     kit_check(&got.dv, &dv, (kit_bound){.abs = 8 * relative, .rel = relative + rounded}, "dv of scores of %g",

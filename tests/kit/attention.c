@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/tensor.h"
+#include "kit/isa.h"
 
 const char *const kit_attention_result_names[KIT_ATTENTION_RESULTS] = {"out", "lse",   "dq",    "dk",
                                                                        "dv",  "dbias", "dsinks"};
@@ -354,7 +355,9 @@ kit_attention_result kit_attention_run(tsr_context *ctx, const kit_attention *c,
 {
     const tsr_attention_options o = options_of(c);
     const tsr_dtype wide = c->dtype == TSR_F64 ? TSR_F64 : TSR_F32;
-    kit_attention_result r = {.out = kit_like(&c->dout, c->dtype, kit_any_output())};
+    kit_attention_result r = {.out = kit_like(&c->dout, c->dtype, kit_any_output()),
+                              .rounds = c->dtype == TSR_BF16 && form == KIT_FUSED &&
+                                        kit_multiplies_bf16(ctx)};
     r.lse = c->q.rank == 4 ? KIT_NEW(wide, kit_any_output(), c->b, c->hq, c->lq)
                            : KIT_NEW(wide, kit_any_output(), c->hq, c->q.shape[0]);
     KIT_OK((form == KIT_FUSED ? tsr_attention_fwd : tsr_attention_unfused_fwd)(ctx, &c->q, &c->k, &c->v,

@@ -24,6 +24,7 @@ typedef struct kit_attention {
 
 typedef struct kit_attention_result {
     tsr_tensor out, lse, dq, dk, dv, dbias, dsinks; /* the last two absent without bias, sinks */
+    bool rounds;                                    /* P and dS, to bf16, between the products */
 } kit_attention_result;
 
 enum { KIT_ATTENTION_RESULTS = 7 };

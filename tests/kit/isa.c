@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/isa.h"
 #include "kit/kit.h"
@@ -39,6 +40,11 @@ static tsr_context *shared(tsr_context **slot, const char *backend)
 tsr_context *kit_reference(void) { return shared(&reference_context, "reference"); }
 tsr_context *kit_cpu(void) { return shared(&cpu_context, "cpu"); }
 tsr_context *kit_cpu_with_threads(int32_t n_threads) { return create("cpu", n_threads); }
+
+bool kit_multiplies_bf16(const tsr_context *ctx)
+{
+    return strstr(tsr_context_kernels(ctx), "gemm_bf16_") != NULL;
+}
 
 static void run_as(tsr_isa isa, void (*fn)(tsr_context *ctx))
 {

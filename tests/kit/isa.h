@@ -43,6 +43,9 @@ const char *kit_isa(void);
 tsr_context *kit_reference(void);
 tsr_context *kit_cpu(void);
 
+/* Does its set multiply bf16 as such, so that attention rounds P and dS to it? */
+bool kit_multiplies_bf16(const tsr_context *ctx);
+
 /* A new cpu context with this many threads; the caller destroys it. */
 tsr_context *kit_cpu_with_threads(int32_t n_threads);
 

@@ -14,8 +14,9 @@
  *
  * KV heads are served in rounds, as many as delta and dQ (where the output cannot be added to: not f32, or
  * yet to be scaled) leave room for. If those of one head are too long already, its queries are served in
- * parts, between which dK and dV are carried along.                   workspace   | slots' scratch | delta |
- * dQ | turns | carried |
+ * parts, between which dK and dV are carried along.
+ *
+ * workspace   | slots' scratch | delta | dQ | turns | carried |
  */
 #include <math.h>
 #include <sched.h>
@@ -156,23 +157,25 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, const attention_r
     const attention_backward *w = t->w;
     const tsr_gemm_kernel *gemm = w->gemm;
     const int64_t n_queries = t->queries.end - t->queries.begin, n_keys = t->keys.end - t->keys.begin;
-    if (w->bf16)
+    attention_product p = {.gemm = gemm,
+                           .a = a,
+                           .a_row = 1,
+                           .a_k = w->s_stride,
+                           .b = b->data,
+                           .b_row = b->row,
+                           .b_strip = b->strip,
+                           .c = c,
+                           .c_row = stride,
+                           .m = n_keys,
+                           .n = n,
+                           .k = n_queries,
+                           .alpha = 1,
+                           .beta = 1,
+                           .fetch = &t->fetch};
+    if (w->bf16) {
         gemm->pack_a(t->turned, w->turned_stride, a, 1, 2 * w->s_stride, n_keys, n_queries, 0, NULL, 0);
-    const attention_product p = {.gemm = gemm,
-                                 .a = w->bf16 ? t->turned : a,
-                                 .a_row = w->bf16 ? 2 * w->turned_stride : 1,
-                                 .a_k = w->bf16 ? 1 : w->s_stride,
-                                 .b = b->data,
-                                 .b_row = b->row,
-                                 .b_strip = b->strip,
-                                 .c = c,
-                                 .c_row = stride,
-                                 .m = n_keys,
-                                 .n = n,
-                                 .k = n_queries,
-                                 .alpha = 1,
-                                 .beta = 1,
-                                 .fetch = &t->fetch};
+        p.a = t->turned, p.a_row = 2 * w->turned_stride, p.a_k = 1;
+    }
     attention_span depth[ATTENTION_MAX_GROUPS];
     attention_rows_seeing(&t->features, t->queries, t->keys, gemm->mr, gemm->k_word * gemm->k_align, depth);
     if (attention_sees_all(&t->features, t->queries, t->keys) ||
@@ -279,8 +282,8 @@ static void backward_keys(void *arg, int64_t item, int32_t slot)
         return;
     }
     store_keys(&t, &w->g->dk, kv_head, t.dk, w->d_stride, w->a->d, w->a->scale);
-    const float kept = w->bf16 && w->a->dropout_p > 0 ? (float)(1 / (1 - (double)w->a->dropout_p)) : 1;
-    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv, kept);
+    store_keys(&t, &w->g->dv, kv_head, t.dv, w->dv_stride, w->a->dv,
+               w->bf16 ? attention_keep_scale(w->a) : 1); /* else P holds it */
 }
 
 static void serve_round(attention_backward *w, tsr_threads *threads)

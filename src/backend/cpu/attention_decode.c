@@ -2,16 +2,15 @@
  * backend/cpu/attention_decode.c - attention of few queries against many keys: read K and V once, pack
  * nothing
  *
- *     chunk of keys -> its own m, l, O from zero          chunks in order: m, l, O merged          out = O /
- * l
+ *     chunk of keys -> its own m, l, O from zero        chunks in order: m, l, O merged        out = O / l
  *
  * A KV head's rows are all queries of all query heads of its group. Its keys, counted from the sequence's
  * first, fall into chunks of constant length; items are ranges of chunks, so that all threads work even with
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
  * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
- * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: Q S P' gather Q' | slot 1: .. |
- * ..
+ * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: scratch | slot 1: .. | ..
+ * scratch     | Q | S, then P | P of the keys that a row sees | gathered rows | Q as integers |
  */
 #include "backend/cpu/attention_decode.h"
 
@@ -25,12 +24,12 @@ typedef struct decode {
     const tsr_attention_fwd_args *a;
     const tsr_attention_decode_f32_kernel *kernel;
     const tsr_attention_decode_s8_kernel *of_k, *of_v; /* what multiplies int8 K and V; NULL: `kernel` */
-    int64_t group, n_rows;      /* query heads to a KV head; rows of a KV head, at most */
-    int64_t n_chunks, n_ranges; /* of the longest sequence; ranges that chunks are dealt to */
-    int64_t q_stride, o_stride; /* floats between rows */
-    int64_t whole_stride;       /* of Q as integers, of which unit, then rows, follow `gather`; or 0 */
-    int64_t part_floats;        /* of one chunk's m, l, O */
-    int64_t scratch_floats;     /* of a slot */
+    int64_t group, n_rows;               /* query heads to a KV head; rows of a KV head, at most */
+    int64_t n_chunks, n_ranges;          /* of the longest sequence; ranges that chunks are dealt to */
+    int64_t q_stride, o_stride;          /* floats between rows */
+    int64_t q_integers_stride;           /* of Q as integers; 0 if there are none */
+    int64_t part_floats;                 /* of one chunk's m, l, O */
+    int64_t scratch_floats;              /* of a slot */
     int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
     int64_t n_heads;                     /* of this round                                  */
     float *parts, *scratch;
@@ -53,7 +52,7 @@ static void choose_integers(decode *w)
     if (a->q.dtype == TSR_F32) return;
     if (a->k.dtype == TSR_S8 && a->d <= TSR_DECODE_S8_MAX_D) w->of_k = w->cpu->attention_decode_s8;
     if (a->v.dtype == TSR_S8) w->of_v = w->cpu->attention_decode_s8;
-    if (w->of_k != NULL) w->whole_stride = attention_round_up(a->d, 32);
+    if (w->of_k != NULL) w->q_integers_stride = attention_round_up(a->d, 32);
 }
 
 /* Lays the workspace out; over an arena that counts, only measures it. */
@@ -74,7 +73,7 @@ static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args 
     choose_integers(w);
     w->scratch_floats = w->n_rows * (w->q_stride + TSR_DECODE_TILE) + TSR_DECODE_TILE +
                         TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) +
-                        w->n_rows * (1 + w->whole_stride / 2);
+                        w->n_rows * (1 + w->q_integers_stride / 2);
     /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
     const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
     const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
@@ -121,8 +120,9 @@ typedef struct range {
     bool gathers;                    /* elements of a row do not lie side by side */
     tsr_attention_features features; /* of the group's first head */
     bool alike;                      /* all heads have those, and all queries but for the window */
-    float *q, *p, *hidden, *gather, *unit;
-    int16_t *whole; /* Q as integers times unit */
+    float *q, *p, *hidden, *gather;
+    int16_t *q_integers; /* times a unit for each row: Q */
+    float *q_unit;
     part part;
 } range;
 
@@ -164,16 +164,6 @@ static void fetch_rows(const attention_kv *x, const tile_rows *rows)
         for (int64_t b = 0; b < nbytes; b += 64) __builtin_prefetch((const char *)rows->row[j] + b, 0, 2);
 }
 
-/* The rows of a tile's n keys become d bytes side by side. */
-static void gather_bytes(const void **row, int64_t step, int64_t n, int64_t d, int8_t *to)
-{
-    for (int64_t j = 0; j < attention_round_up(n, 16); j++) {
-        const int8_t *from = row[j];
-        row[j] = to + attention_min(j, n - 1) * d;
-        for (int64_t c = 0; j < n && c < d; c++) to[j * d + c] = from[c * step];
-    }
-}
-
 static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, tile_rows *now,
                                          const tile_rows *next)
 {
@@ -184,15 +174,11 @@ static tsr_attention_decode_rows rows_of(const range *r, const attention_kv *x, 
                                       .d = d,
                                       .dtype = x->t->dtype};
     if (!r->gathers) return rows;
-    rows.next = NULL;
-    if (x->t->dtype == TSR_S8) {
-        gather_bytes(now->row, x->t->stride[3], n, d, (int8_t *)r->gather);
-        return rows;
-    }
-    attention_gather_kv(r->w->cpu, x, now->keys, false, r->gather, d);
+    attention_gather_kv_as_is(x, now->keys, r->gather);
+    const int64_t row_nbytes = d * (int64_t)tsr_dtype_nbytes(x->t->dtype);
     for (int64_t j = 0; j < attention_round_up(n, 16); j++)
-        now->row[j] = r->gather + attention_min(j, n - 1) * d;
-    rows.dtype = TSR_F32;
+        now->row[j] = (char *)r->gather + attention_min(j, n - 1) * row_nbytes;
+    rows.next = NULL;
     return rows;
 }
 
@@ -217,7 +203,7 @@ static void multiply_keys(const range *r, const tsr_attention_decode_rows *k)
 {
     const decode *w = r->w;
     if (w->of_k != NULL)
-        w->of_k->scores(k, r->whole, w->whole_stride, r->unit, r->n_rows, r->p, TSR_DECODE_TILE);
+        w->of_k->scores(k, r->q_integers, w->q_integers_stride, r->q_unit, r->n_rows, r->p, TSR_DECODE_TILE);
     else
         w->kernel->scores(k, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
 }
@@ -334,7 +320,8 @@ static void start_part(range *r, int64_t index, int64_t chunk)
     for (int64_t i = 0; i < r->n_rows; i++) r->part.m[i] = -INFINITY, r->part.l[i] = 0;
 }
 
-/* All queries of the group's heads as f32, zeros up to the stride. */
+/* All queries of the group's heads as f32, zeros up to the stride; as integers, where those are multiplied.
+ */
 static void load_queries(const range *r)
 {
     const decode *w = r->w;
@@ -347,7 +334,8 @@ static void load_queries(const range *r)
         }
     }
     for (int64_t row = 0; w->of_k != NULL && row < r->n_rows; row++)
-        r->unit[row] = w->of_k->quantise(r->whole + row * w->whole_stride, r->q + row * w->q_stride, w->a->d);
+        r->q_unit[row] = w->of_k->quantise(r->q_integers + row * w->q_integers_stride,
+                                           r->q + row * w->q_stride, w->a->d);
 }
 
 static void attend_to_range(void *arg, int64_t item, int32_t slot)
@@ -367,8 +355,8 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
     r.p = r.q + w->n_rows * w->q_stride;
     r.hidden = r.p + w->n_rows * TSR_DECODE_TILE;
     r.gather = r.hidden + TSR_DECODE_TILE;
-    r.unit = r.gather + TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride);
-    r.whole = (int16_t *)(void *)(r.unit + w->n_rows);
+    r.q_unit = r.gather + TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride);
+    r.q_integers = (int16_t *)(void *)(r.q_unit + w->n_rows);
     load_queries(&r);
 
     r.features = features_of(&r, 0);

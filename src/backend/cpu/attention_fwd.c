@@ -121,16 +121,10 @@ static attention_rows rows_of_tile(const forward *w, const attention_kv *x, atte
     const int64_t d = x->t->shape[3];
     attention_rows rows = {.data = scratch, .dtype = w->bf16 ? TSR_BF16 : TSR_F32, .row = d, .col = 1};
     if (w->bf16)
-        attention_gather_kv_bits(x, keys, rows.data, d);
+        attention_gather_kv_as_is(x, keys, rows.data);
     else
-        attention_gather_kv(w->cpu, x, keys, true, scratch, d);
+        attention_gather_kv(w->cpu, x, keys, scratch);
     return rows;
-}
-
-/* n words from the start of a tile's V on, in rows of `row` words, hold no Inf or NaN. */
-static bool v_is_finite(const forward *w, const float *v, int64_t row, int64_t n_rows, int64_t n)
-{
-    return w->bf16 ? w->score->finite_bf16(v, n_rows * n) : w->score->finite(v, row, n_rows, n);
 }
 
 /* One key tile of one KV head to place `index`: K as panels, V as strips. */
@@ -150,17 +144,11 @@ static void pack_tile(const forward *w, int64_t kv_head, int64_t index, int64_t 
                         attention_min(nr, n - j));
     const attention_rows v = rows_of_tile(w, &values, (attention_span){begin, end}, scratch);
     const bool hidden_keys = a->mask.data != NULL || a->window_left >= 0 || a->window_right >= 0;
-    uint8_t *v_finite = w->v_finite + index * w->n_tiles + tile;
-    if (w->v_in_place) {
-        *v_finite = hidden_keys && v_is_finite(w, v.data, v.row, n, a->dv);
-        return;
-    }
-    const int64_t words = attention_words(w->gemm, n), nbytes = (int64_t)tsr_dtype_nbytes(v.dtype);
     float *strips = packed + w->v_at + begin / w->gemm->k_word * attention_round_up(a->dv, nr);
-    for (int64_t j = 0; j < a->dv; j += nr)
-        w->gemm->pack_b(strips + j * words, (const char *)v.data + j * v.col * nbytes, v.dtype, v.row, v.col,
-                        n, attention_min(nr, a->dv - j));
-    *v_finite = hidden_keys && v_is_finite(w, strips, nr, words * (attention_round_up(a->dv, nr) / nr), nr);
+    const attention_right right = w->v_in_place ? (attention_right){v.data, v.row, nr}
+                                                : attention_pack_right(w->gemm, &v, n, a->dv, strips);
+    w->v_finite[index * w->n_tiles + tile] = hidden_keys &&
+                                             attention_right_is_finite(w->cpu, w->gemm, &right, n, a->dv);
 }
 
 /* A query block, with its scratch. */

@@ -40,6 +40,11 @@ static int64_t reach(int64_t window)
     return window < 0 ? unlimited : attention_min(window, unlimited);
 }
 
+float attention_keep_scale(const tsr_attention_fwd_args *a)
+{
+    return (float)(1 / (1 - (double)a->dropout_p));
+}
+
 tsr_attention_features attention_features_of(const tsr_attention_fwd_args *a, const attention_sequence *s,
                                              int64_t head)
 {
@@ -67,7 +72,7 @@ tsr_attention_features attention_features_of(const tsr_attention_fwd_args *a, co
     if (a->dropout_p > 0) {
         f.dropout = true;
         f.drop_below = tsr_dropout_threshold(a->dropout_p);
-        f.keep_scale = (float)(1 / (1 - (double)a->dropout_p));
+        f.keep_scale = attention_keep_scale(a);
         f.seed = a->dropout_seed, f.offset = a->dropout_offset;
         f.head = (uint32_t)(s->index * a->hq + head);
     }
@@ -129,28 +134,34 @@ int64_t attention_kv_run(const attention_kv *x, int64_t key, int64_t end)
     return attention_min(end - key, page - key % page);
 }
 
-void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
-                         float *to, int64_t stride)
+void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, float *to)
 {
     const int64_t d = x->t->shape[3], col = x->t->stride[3];
-    for (int64_t j = keys.begin; j < keys.end; j++, to += stride) {
+    for (int64_t j = keys.begin; j < keys.end; j++, to += d) {
         const void *row = attention_kv_row(x, j);
         if (x->t->dtype != TSR_S8) {
             cpu->elementwise_f32->load(to, row, x->t->dtype, col, d);
             continue;
         }
-        const float *scale = scaled ? attention_kv_scale(x, j) : NULL;
+        const float *scale = attention_kv_scale(x, j);
         const float factor = scale != NULL ? *scale : 1;
         for (int64_t i = 0; i < d; i++) to[i] = factor * (float)((const int8_t *)row)[i * col];
     }
 }
 
-void attention_gather_kv_bits(const attention_kv *x, attention_span keys, uint16_t *to, int64_t stride)
+void attention_gather_kv_as_is(const attention_kv *x, attention_span keys, void *to)
 {
     const int64_t d = x->t->shape[3], col = x->t->stride[3];
-    for (int64_t j = keys.begin; j < keys.end; j++, to += stride) {
-        const uint16_t *row = attention_kv_row(x, j);
-        for (int64_t i = 0; i < d; i++) to[i] = row[i * col];
+    const size_t nbytes = tsr_dtype_nbytes(x->t->dtype);
+    char *at = to;
+    for (int64_t j = keys.begin; j < keys.end; j++) {
+        const char *row = attention_kv_row(x, j);
+        if (col == 1) {
+            memcpy(at, row, (size_t)d * nbytes);
+            at += (size_t)d * nbytes;
+            continue;
+        }
+        for (int64_t i = 0; i < d; i++, at += nbytes) memcpy(at, row + i * col * (int64_t)nbytes, nbytes);
     }
 }
 

@@ -39,6 +39,9 @@ static inline void *attention_row(const attention_rows *r, int64_t i)
 bool attention_size_fits(const tsr_attention_fwd_args *a);
 
 attention_sequence attention_sequence_of(const tsr_attention_fwd_args *a, int64_t b);
+
+/* What dropout multiplies an element that it keeps by: 1 / (1 - p). */
+float attention_keep_scale(const tsr_attention_fwd_args *a);
 tsr_attention_features attention_features_of(const tsr_attention_fwd_args *a, const attention_sequence *s,
                                              int64_t head);
 
@@ -64,12 +67,10 @@ const void *attention_kv_row(const attention_kv *x, int64_t key);
 const float *attention_kv_scale(const attention_kv *x, int64_t key);
 /* How many keys from `key` on, `end` excluded, lie at constant distances: all, or those of a page. */
 int64_t attention_kv_run(const attention_kv *x, int64_t key, int64_t end);
-/* Rows [keys.begin, keys.end) as f32, multiplied by their scales if `scaled`. */
-void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, bool scaled,
-                         float *to, int64_t stride);
-
-/* The same as their bits, 16 of them an element. */
-void attention_gather_kv_bits(const attention_kv *x, attention_span keys, uint16_t *to, int64_t stride);
+/* Rows [keys.begin, keys.end), d elements side by side: as f32, multiplied by their scales; or as they are.
+ */
+void attention_gather_kv(const tsr_cpu *cpu, const attention_kv *x, attention_span keys, float *to);
+void attention_gather_kv_as_is(const attention_kv *x, attention_span keys, void *to);
 
 /* Writes 0 to n rows of d elements. */
 void attention_clear_rows(const attention_rows *r, int64_t n, int64_t d);

@@ -28,28 +28,35 @@ attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_ro
     return (attention_left){copy, copy_stride * gemm->k_word};
 }
 
+attention_right attention_pack_right(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
+                                     int64_t d, float *to)
+{
+    const int64_t nr = gemm->nr, words = attention_words(gemm, n);
+    const int64_t nbytes = (int64_t)tsr_dtype_nbytes(rows->dtype);
+    for (int64_t j = 0; j < d; j += nr)
+        gemm->pack_b(to + j * words, (const char *)rows->data + j * rows->col * nbytes, rows->dtype,
+                     rows->row, rows->col, n, attention_min(nr, d - j));
+    return (attention_right){to, nr, nr * words};
+}
+
 attention_right attention_right_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                    int64_t d, float *copy, int64_t copy_stride)
 {
-    const int64_t nr = gemm->nr, words = attention_words(gemm, n),
-                  nbytes = (int64_t)tsr_dtype_nbytes(rows->dtype);
-    if (gemm->k_word == 1) {
-        if (attention_in_place(gemm, rows, d)) return (attention_right){rows->data, rows->row, nr};
-        gemm->pack(copy, copy_stride, rows->data, rows->dtype, rows->row, rows->col, n, d);
-        return (attention_right){copy, copy_stride, nr};
-    }
-    for (int64_t j = 0; j < d; j += nr)
-        gemm->pack_b(copy + j * words, (const char *)rows->data + j * rows->col * nbytes, rows->dtype,
-                     rows->row, rows->col, n, attention_min(nr, d - j));
-    return (attention_right){copy, nr, nr * words};
+    if (gemm->k_word != 1) return attention_pack_right(gemm, rows, n, d, copy);
+    if (attention_in_place(gemm, rows, d)) return (attention_right){rows->data, rows->row, gemm->nr};
+    gemm->pack(copy, copy_stride, rows->data, rows->dtype, rows->row, rows->col, n, d);
+    return (attention_right){copy, copy_stride, gemm->nr};
 }
 
 bool attention_right_is_finite(const tsr_cpu *cpu, const tsr_gemm_kernel *gemm, const attention_right *x,
                                int64_t n, int64_t d)
 {
     const tsr_attention_score_f32_kernel *score = cpu->attention_score_f32;
-    if (gemm->k_word == 1) return score->finite(x->data, x->row, n, d);
-    return score->finite_bf16(x->data, attention_words(gemm, n) * attention_round_up(d, gemm->nr));
+    const int64_t nr = gemm->nr;
+    if (gemm->k_word == 1 && x->strip == nr) return score->finite(x->data, x->row, n, d); /* whole rows */
+    const int64_t words = attention_words(gemm, n) * attention_round_up(d, nr);
+    return gemm->k_word == 1 ? score->finite(x->data, nr, words / nr, nr)
+                             : score->finite_bf16(x->data, words);
 }
 
 static const void *at(const attention_product *p, int64_t row, int64_t k)

@@ -87,6 +87,10 @@ attention_left attention_left_of(const tsr_gemm_kernel *gemm, const attention_ro
 attention_right attention_right_of(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
                                    int64_t d, float *copy, int64_t copy_stride);
 
+/* The same as strips, whatever the family: `to` has attention_words of n times d in whole strips. */
+attention_right attention_pack_right(const tsr_gemm_kernel *gemm, const attention_rows *rows, int64_t n,
+                                     int64_t d, float *to);
+
 /* True if none of its elements is Inf or NaN. */
 bool attention_right_is_finite(const tsr_cpu *cpu, const tsr_gemm_kernel *gemm, const attention_right *x,
                                int64_t n, int64_t d);

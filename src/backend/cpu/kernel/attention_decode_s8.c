@@ -4,13 +4,14 @@
  * Compiled for sets of 16 lanes that add two products of 16 bits to one of 32 in one instruction (VNNI).
  * Query heads of a group, and their queries, are the rows: R of them (4, then 2, 1) share what is loaded.
  *
- *     scores   lanes along D, pairs of columns           values   lanes along Dv, pairs of keys
- *              acc[R][KB]       k_j k_j+1 ..  KB = 4              acc[R][4]        v_j   a a a ..    x: a b a
- * b .. q_r   +=  +=                                            v_j+1 b b b .. p_r,j p_r,j+1   +=
+ *     scores   lanes along D, pairs of columns      values   lanes along Dv, pairs of keys
+ *
+ *              acc[R][KB]    k_j  k_j+1 ..                   acc[R][NV]         (v_j, v_j+1)  ..
+ *                       q_r  +=   +=                               (p_rj, p_rj+1)    +=
  *
  * Against widening to f32: half of the products, and 1 or 2 instructions for 32 elements instead of 4. From
- * the first cache 64 elements of K and of V take 22 cycles with 4 rows where attention_decode_f32 takes 39
- * (Zen 4); two threads are bound by memory.
+ * the first cache 64 elements of K and of V take 25 cycles with 4 rows where attention_decode_f32 takes 39
+ * (Zen 4).
  */
 #include "backend/cpu/kernel/attention_decode_s8.h"
 
@@ -67,9 +68,9 @@ TSR_INLINE void scores_step(const tsr_attention_decode_rows *k, const int R, int
     }
 }
 
-/* R rows with KB keys from j on. */
+/* R rows with KB keys from j on; lane r KB + i of `units` is row r's. */
 TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const int R, int64_t j, const int16_t *q,
-                             int64_t q_stride, const float *unit, float *s, int64_t s_stride)
+                             int64_t q_stride, vf32 units, float *s, int64_t s_stride)
 {
     vi32 acc[4 * KB] = {{0}};
     int64_t c = 0;
@@ -78,9 +79,8 @@ TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const int R, in
     vf32 sums[VL];
     UNROLL for (int i = 0; i < VL; i++) sums[i] = __builtin_convertvector(acc[i], vf32);
     float t[VL];
-    vf32_store(t, vf32_sums(sums));
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < KB; i++)
-        s[r * s_stride + j + i] = t[r * KB + i] * unit[r];
+    vf32_store(t, vf32_sums(sums) * units);
+    UNROLL for (int r = 0; r < R; r++) memcpy(s + r * s_stride + j, t + r * KB, KB * sizeof *t);
 }
 
 TSR_INLINE void scores_rows(const tsr_attention_decode_rows *k, const int R, const int16_t *q,
@@ -88,7 +88,10 @@ TSR_INLINE void scores_rows(const tsr_attention_decode_rows *k, const int R, con
 {
     tsr_attention_decode_rows rows = *k;
     if (!fetches) rows.next = NULL;
-    for (int64_t j = 0; j < k->n; j += KB) scores_block(&rows, R, j, q, q_stride, unit, s, s_stride);
+    float units[VL];
+    for (int i = 0; i < VL; i++) units[i] = i < R * KB ? unit[i / KB] : 0;
+    for (int64_t j = 0; j < k->n; j += KB)
+        scores_block(&rows, R, j, q, q_stride, vf32_load(units), s, s_stride);
 }
 
 static void scores(const tsr_attention_decode_rows *k, const int16_t *q, int64_t q_stride, const float *unit,
