@@ -123,14 +123,12 @@ void bench_print_machine(bench *b)
     tsr_threads_destroy(single);
 }
 
-/* The floor's peak now; the best one of the run, which a disturbed machine never shows, is kept. */
+/* The floor's peak now: the clock follows what neighbours leave of it, for a row as for its peak. */
 static double measure_floor(bench *b, int floor)
 {
-    const double now = floor == BENCH_READ
-                           ? bench_read_peak(b->threads, b->reader, b->memory, b->memory_nbytes).most
-                           : bench_loop_peak(b->threads, b->loops[floor]).most;
-    if (now > b->best[floor]) b->best[floor] = now;
-    return now;
+    return b->peak[floor] = floor == BENCH_READ
+                                ? bench_read_peak(b->threads, b->reader, b->memory, b->memory_nbytes).median
+                                : bench_loop_peak(b->threads, b->loops[floor]).median;
 }
 
 /* Where the set has no instruction for the compute type, f32's. */
@@ -148,7 +146,7 @@ static double work_for(const bench_row *row, int floor)
 static double floor_seconds(const bench *b, const bench_row *row, int floor)
 {
     const double work = work_for(row, floor);
-    return work > 0 ? work * 1e-9 / b->best[floor] : 0;
+    return work > 0 ? work * 1e-9 / b->peak[floor] : 0;
 }
 
 /* Of a row whose operands stay in cache memory is no floor. */
@@ -157,19 +155,22 @@ static double read_seconds(const bench *b, const bench_row *row)
     return row->in_cache ? 0 : floor_seconds(b, row, BENCH_READ);
 }
 
-/* What bounds the row. */
-static int floor_of(bench *b, const bench_row *row)
+/* What bounds the row, by the peaks as last measured. */
+static int floor_of(const bench *b, const bench_row *row)
 {
-    const int candidates[] = {multiply_floor(b, row), BENCH_READ, BENCH_EXP};
-    int slowest = candidates[0];
-    for (int i = 0; i < 3; i++) {
-        const int floor = candidates[i];
-        if (b->best[floor] == 0 && (i == 0 || work_for(row, floor) > 0)) measure_floor(b, floor);
-        if (row->in_cache && floor == BENCH_READ) continue;
-        if (floor_seconds(b, row, floor) > floor_seconds(b, row, slowest)) slowest = floor;
-    }
-    if (row->n_exp > 0 && b->best[BENCH_F32] == 0) measure_floor(b, BENCH_F32); /* for share_f32 */
+    int slowest = multiply_floor(b, row);
+    if (!row->in_cache && floor_seconds(b, row, BENCH_READ) > floor_seconds(b, row, slowest))
+        slowest = BENCH_READ;
+    if (floor_seconds(b, row, BENCH_EXP) > floor_seconds(b, row, slowest)) slowest = BENCH_EXP;
     return slowest;
+}
+
+/* All peaks that the row is held against. */
+static void measure_floors(bench *b, const bench_row *row)
+{
+    measure_floor(b, multiply_floor(b, row));
+    if (row->nbytes > 0) measure_floor(b, BENCH_READ);
+    if (row->n_exp > 0) measure_floor(b, BENCH_EXP), measure_floor(b, BENCH_F32); /* f32: for share_f32 */
 }
 
 typedef struct row_times {
@@ -243,7 +244,7 @@ static void print_json(const bench *b, const bench_row *row, const row_times *t,
            1e3 * t->ours.most, t->n_rounds);
     printf(",\"gflops\":%.2f,\"gbytes_per_s\":%.2f,\"floor\":\"%s\",\"floor_peak\":%.1f,\"share\":%.3f",
            row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
-           b->best[floor], share);
+           b->peak[floor], share);
     if (row->n_exp > 0)
         printf(",\"share_f32\":%.3f,\"floor_multiply_ms\":%.4f,\"floor_exp_ms\":%.4f,\"floor_read_ms\":%.4f",
                floor_seconds(b, row, BENCH_F32) / t->ours.median,
@@ -314,13 +315,16 @@ static void copy_figures(const bench_row *row, const row_times *t, bench_figures
 
 tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
 {
+    measure_floors(b, row);
     const int floor = floor_of(b, row);
     row_times t;
     for (int repeat = 0; repeat < MAX_REPEATS; repeat++) {
         const double before = measure_floor(b, floor);
         TSR_TRY(time_rounds(row, b->options.scale, &t));
+        let_threads_sleep();
         const double after = measure_floor(b, floor);
         const double moved = after > before ? after / before : before / after;
+        if (before > after) b->peak[floor] = before;
         if (moved < 1.03 || b->options.scale < 0.5 || repeat + 1 == MAX_REPEATS) break;
         fprintf(stderr, "%s %s: the machine's %s peak moved by %.0f %%, measuring again\n", row->op,
                 row->shape, bench_floor_names[floor], 100 * (moved - 1));

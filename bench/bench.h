@@ -2,8 +2,9 @@
  * bench/bench.h - this machine's own limits, and rows that are measured against them
  *
  * A row is timed in rounds, its peers' rounds between its own; the figure is the median. The peak of its
- * floor is measured before and after: a row during which it moved by more than 3 % is repeated, for the
- * machine was busy with something else.
+ * floor is measured before and after, the median of a few bursts: the higher one is what the row is held
+ * against, and a row during which it moved by more than 3 % is repeated, for the machine was busy with
+ * something else.
  */
 #ifndef TSR_BENCH_BENCH_H
 #define TSR_BENCH_BENCH_H
@@ -73,7 +74,7 @@ typedef struct bench_figures {
  */
 tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out);
 
-/* The row's floor by the best peaks of the run so far. */
+/* The row's floor by the peaks as last measured. */
 double bench_floor_ms(bench *b, const bench_row *row);
 
 /* Seconds of one call, the median of a few, for bench_row's unit. */

@@ -16,7 +16,7 @@ struct bench {
     const tsr_peak_kernel *reader;
     char *memory; /* to be read */
     size_t memory_nbytes;
-    double best[BENCH_N_FLOORS]; /* the highest peaks seen */
+    double peak[BENCH_N_FLOORS]; /* as last measured; a row's floor: the higher one of before and after */
     bench_peers *peers;          /* NULL until they are opened */
     bool header_printed;
     int64_t n_rows; /* measured */

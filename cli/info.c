@@ -13,13 +13,15 @@
 /* Why a set that this machine has is not the one in use. */
 static void why_not(tsr_isa isa, tsr_isa used, char *text, size_t size)
 {
-    const char *missing = tsr_isa_missing(isa), *wanted = getenv("TESSERA_ISA");
+    const char *missing = tsr_isa_missing(isa), *slower = tsr_isa_slower(isa), *wanted = getenv("TESSERA_ISA");
     if (isa == used)
         snprintf(text, size, "used");
     else if (missing != NULL)
         snprintf(text, size, "not here: %s", missing);
     else if (wanted != NULL && wanted[0] != '\0')
         snprintf(text, size, "not used: TESSERA_ISA is %s", wanted);
+    else if (slower != NULL)
+        snprintf(text, size, "not used: %s", slower);
     else
         snprintf(text, size, "not used: %s is better", tsr_isa_name(used));
 }

@@ -69,8 +69,20 @@ static const char *ask_for_tiles(void)
 #endif
 }
 
-static const char *missing[TSR_ISA_COUNT];
+static const char *missing[TSR_ISA_COUNT], *slower[TSR_ISA_COUNT];
 static pthread_once_t looked = PTHREAD_ONCE_INIT;
+
+/*
+ * Golden Cove (Sapphire Rapids, Emerald Rapids: family 6, models 8FH and CFH) starts one VDPBF16PS in two
+ * cycles, but two f32 multiply-adds in each: half of f32's rate, as `tessera bench` shows on model CFH.
+ */
+static bool is_golden_cove(uint32_t signature)
+{
+    uint32_t a, b, c, d;
+    const uint32_t family = signature >> 8 & 0xf, model = (signature >> 12 & 0xf0) | (signature >> 4 & 0xf);
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && family == 6 &&
+           (model == 0x8f || model == 0xcf);
+}
 
 /* What each set needs beyond the one that it stands on. */
 static void look(void)
@@ -82,6 +94,7 @@ static void look(void)
     const char **m = missing;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & need1) != need1)
         m[TSR_ISA_AVX2] = "the processor lacks AVX, FMA or F16C";
+    const uint32_t signature = a;
     const uint64_t saved = m[TSR_ISA_AVX2] == NULL ? saved_state() : 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) b = c = d = 0;
     if (a >= 1) __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
@@ -93,6 +106,8 @@ static void look(void)
     if ((b & need512) != need512) m[TSR_ISA_AVX512] = "the processor lacks AVX-512 F, BW, DQ or VL";
     if (!(c & LEAF7_VNNI)) m[TSR_ISA_AVX512VNNI] = "the processor lacks AVX512-VNNI";
     if (!(a1 & LEAF7_1_BF16)) m[TSR_ISA_AVX512BF16] = "the processor lacks AVX512-BF16";
+    if (is_golden_cove(signature))
+        slower[TSR_ISA_AVX512BF16] = "this processor multiplies BF16 at half the rate of f32";
     if ((d & need_amx) != need_amx)
         m[TSR_ISA_AMX] = "the processor lacks AMX tiles, BF16 or INT8";
     else if ((saved & 0x60000) != 0x60000)
@@ -114,10 +129,22 @@ const char *tsr_isa_missing(tsr_isa isa)
     pthread_once(&asked, ask);
     return refused;
 }
+
+const char *tsr_isa_slower(tsr_isa isa)
+{
+    pthread_once(&looked, look);
+    return slower[isa];
+}
 #else
 const char *tsr_isa_missing(tsr_isa isa)
 {
     return isa == TSR_ISA_PORTABLE || tsr_isa_is_plain(isa) ? NULL : "not an x86-64 processor";
+}
+
+const char *tsr_isa_slower(tsr_isa isa)
+{
+    (void)isa;
+    return NULL;
 }
 #endif
 
@@ -126,7 +153,7 @@ tsr_status tsr_isa_choose(tsr_isa *out)
     const char *wanted = getenv("TESSERA_ISA");
     if (wanted == NULL || wanted[0] == 0) {
         tsr_isa best = TSR_ISA_AMX;
-        while (tsr_isa_missing(best) != NULL) best--;
+        while (tsr_isa_missing(best) != NULL || tsr_isa_slower(best) != NULL) best--;
         *out = best;
         return TSR_OK;
     }

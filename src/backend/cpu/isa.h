@@ -45,6 +45,12 @@ bool tsr_isa_is_plain(tsr_isa isa);
  */
 const char *tsr_isa_missing(tsr_isa isa);
 
+/*
+ * NULL, or why this machine does better without the set, whose instructions it has: then only TESSERA_ISA
+ * chooses it, though a set that stands on it may be chosen.
+ */
+const char *tsr_isa_slower(tsr_isa isa);
+
 /* The set to use: the best one here, or the one that TESSERA_ISA names. TSR_ERR_ARGUMENT if that one is
  * absent. */
 tsr_status tsr_isa_choose(tsr_isa *out);
