@@ -5,6 +5,9 @@
 
 enum { PAD_WORDS = 16, LINE_NBYTES = 64, LEAST_NR = 8 };
 
+/* What a chunk of a block's rows of A may take of the second cache, to lie there while its panels change. */
+enum { ROOM_NBYTES = 512 << 10 };
+
 static int64_t nbytes_of(tsr_dtype dtype) { return (int64_t)tsr_dtype_nbytes(dtype); }
 
 /* Elements of k in a word of the packed panels: an f32 product reads panels of bf16 pairs as well. */
@@ -155,11 +158,15 @@ typedef struct panel_view {
     int64_t row; /* words */
 } panel_view;
 
+static const char *packed_panel(const gemm_product *p, int64_t chunk, int64_t j)
+{
+    return p->b_packed + j / p->kernel->nr * p->b_panel_nbytes + gemm_panel_nbytes(p, chunk * gemm_chunk_k(p));
+}
+
 static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, char *scratch)
 {
     const int64_t nr = p->kernel->nr, k0 = chunk * gemm_chunk_k(p), k = chunk_elements(p, chunk);
-    if (p->b_packed != NULL)
-        return (panel_view){p->b_packed + j / nr * p->b_panel_nbytes + gemm_panel_nbytes(p, k0), nr};
+    if (p->b_packed != NULL) return (panel_view){packed_panel(p, chunk, j), nr};
     const gemm_operand *b = &p->b;
     const char *at = b->data + (k0 * b->row + j * b->col) * nbytes_of(b->dtype);
     if (p->b_columns_in_place) return (panel_view){at, b->col};
@@ -210,7 +217,6 @@ static fetch fetch_of_next_b(const gemm_next *next, int64_t n_times)
 /* The first chunk of rows of A that are read in place, if the second cache has room for them. */
 static fetch fetch_of_a(const gemm_next *next, int64_t n_times)
 {
-    enum { ROOM_NBYTES = 512 << 10 };
     const gemm_product *p = next->p;
     if (p == NULL || !next->new_rows || p->a_packed != NULL || p->a.col != 1) return fetch_nothing();
     const int64_t size = nbytes_of(p->a.dtype), row_nbytes = chunk_elements(p, 0) * size;
@@ -381,7 +387,25 @@ static ahead rows_ahead(const pass *s, int64_t i, int64_t m, int64_t n_parts)
     return (ahead){s->a + i * s->a_row_nbytes, gemm_ceil_div(m * s->a_row_nbytes, n_parts * s->steps)};
 }
 
-/* Many rows: the block's panels of a chunk stay in the second cache for all of them. */
+/*
+ * The panel that follows the one from column j in its place, the t-th of n_tiles parts of it: the next chunk's,
+ * or the next block's first.
+ */
+static ahead panel_ahead(const pass *s, int64_t chunk, int64_t j, int64_t t, int64_t n_tiles)
+{
+    const block *b = s->b;
+    const bool is_last = chunk + 1 == gemm_n_chunks(b->p);
+    const gemm_product *p = is_last ? b->next->p : b->p;
+    const int64_t column = (is_last ? b->next->j : b->j) + j, part = b->panel_nbytes / n_tiles;
+    if (p == NULL || p->b_packed == NULL || column >= p->n) return (ahead){NULL, 0};
+    return (ahead){packed_panel(p, is_last ? 0 : chunk + 1, column) + t * part, part / s->steps};
+}
+
+/*
+ * Many rows: the block's panels of a chunk stay in the second cache for all of them. While a tile multiplies,
+ * it fetches what memory or the last cache would keep others waiting for: the next tile's rows, or the next
+ * panels, where they lie packed and the rows stay near. What B is packed from is fetched between tiles.
+ */
 static void run_rows(const block *b, int64_t n_tiles)
 {
     const gemm_product *p = b->p;
@@ -389,6 +413,8 @@ static void run_rows(const block *b, int64_t n_tiles)
     panel_view panels[GEMM_BLOCK_COLUMNS / LEAST_NR];
     for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
         const pass s = pass_of(b, chunk);
+        const bool rows_stay = p->a_packed == NULL || b->m * s.a_row_nbytes <= ROOM_NBYTES;
+        const bool fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && rows_stay;
         for (int64_t j = 0; j < n_panels; j++)
             panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr),
                                  b->scratch->panels + j * b->panel_nbytes);
@@ -401,9 +427,11 @@ static void run_rows(const block *b, int64_t n_tiles)
             const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
             ahead next = rows_ahead(&s, b->i + i_next, m_next, n_panels); /* a part with each panel */
             for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s.steps) {
+                const ahead panel = panel_ahead(&s, chunk, j * nr, t, n_tiles);
                 fetch_some(&of_b);
                 fetch_some(&of_a);
-                run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j], &next);
+                run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j],
+                         fetches_panels ? &panel : &next);
             }
             m = m_next, i = i_next;
         }
