@@ -137,15 +137,29 @@ bool gemm_b_columns_in_place(const gemm_product *p)
            p->k % p->kernel->k_word == 0;
 }
 
+/* Panels of 16 bits that so many tiles of f32 meet are widened once, not by each. */
+static bool widens_first(const gemm_product *p, int64_t rows)
+{
+    enum { MANY_TILES = 8 };
+    return p->type == GEMM_F32 && p->b_packed != NULL && p->b_dtype != TSR_F32 &&
+           gemm_ceil_div(rows, p->kernel->mr) >= MANY_TILES;
+}
+
+/* Of a chunk's panel that a thread makes for itself. */
+static int64_t own_panel_nbytes(const gemm_product *p)
+{
+    const int64_t k = gemm_min(p->k, gemm_chunk_k(p));
+    return p->b_packed != NULL ? p->kernel->nr * k * 4 : gemm_panel_nbytes(p, k);
+}
+
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory)
 {
     const tsr_gemm_kernel *kernel = p->kernel;
     const int64_t panels = gemm_ceil_div(gemm_min(p->n, GEMM_BLOCK_COLUMNS), kernel->nr);
     const bool one_chunk = gemm_n_chunks(p) == 1;
     gemm_scratch s = {0};
-    if (p->b_packed == NULL)
-        s.panels = tsr_arena_take(memory, (size_t)panels,
-                                  (size_t)gemm_panel_nbytes(p, gemm_min(p->k, gemm_chunk_k(p))));
+    if (p->b_packed == NULL || widens_first(p, rows))
+        s.panels = tsr_arena_take(memory, (size_t)panels, (size_t)own_panel_nbytes(p));
     if (!p->c_in_place)
         s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? kernel->mr : rows),
                                 (size_t)((one_chunk ? 1 : panels) * kernel->nr) * sizeof(uint32_t));
@@ -163,9 +177,14 @@ static const char *packed_panel(const gemm_product *p, int64_t chunk, int64_t j)
     return p->b_packed + j / p->kernel->nr * p->b_panel_nbytes + gemm_panel_nbytes(p, chunk * gemm_chunk_k(p));
 }
 
-static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, char *scratch)
+static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, bool widens,
+                           char *scratch)
 {
     const int64_t nr = p->kernel->nr, k0 = chunk * gemm_chunk_k(p), k = chunk_elements(p, chunk);
+    if (widens) {
+        p->kernel->widen((float *)(void *)scratch, packed_panel(p, chunk, j), p->b_dtype, k);
+        return (panel_view){scratch, nr};
+    }
     if (p->b_packed != NULL) return (panel_view){packed_panel(p, chunk, j), nr};
     const gemm_operand *b = &p->b;
     const char *at = b->data + (k0 * b->row + j * b->col) * nbytes_of(b->dtype);
@@ -243,8 +262,9 @@ typedef struct block {
     int64_t i, m, j, n;
     const gemm_next *next;
     const gemm_scratch *scratch;
-    int64_t panel_nbytes, sums_row;
+    int64_t panel_nbytes, sums_row; /* panel_nbytes: of B's for a chunk, packed or to be */
     bool has_one_chunk;
+    bool widens; /* panels of 16 bits, before tiles meet them */
 } block;
 
 /* Rows [first, first + n) of the block's t-th tile of n_tiles nearly equal ones. */
@@ -286,10 +306,11 @@ static pass pass_of(const block *b, int64_t chunk)
 {
     const gemm_product *p = b->p;
     const int64_t k = chunk_elements(p, chunk), n_chunks = gemm_n_chunks(p);
-    const bool in_place = p->c_in_place, widens = p->type == GEMM_F32 && p->b_packed != NULL;
+    const bool in_place = p->c_in_place,
+               meets_16 = p->type == GEMM_F32 && p->b_packed != NULL && !b->widens;
     pass s = {.b = b, .stores = !in_place && chunk + 1 == n_chunks};
     s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : padded_words(p, k),
-                             .b_dtype = widens                  ? p->b_dtype
+                             .b_dtype = meets_16                ? p->b_dtype
                                         : p->b_columns_in_place ? p->b.dtype
                                                                 : TSR_F32,
                              .group = p->group,
@@ -298,7 +319,7 @@ static pass pass_of(const block *b, int64_t chunk)
                              .beta = chunk > 0  ? 1
                                      : in_place ? p->beta
                                                 : 0};
-    s.steps = gemm_max(1, widens && p->b_dtype == TSR_BF16 ? gemm_ceil_div(k, 2) : s.tile.k);
+    s.steps = gemm_max(1, meets_16 && p->b_dtype == TSR_BF16 ? gemm_ceil_div(k, 2) : s.tile.k);
     s.tile.c_row = in_place ? p->store.c_row : n_chunks == 1 ? p->kernel->nr : b->sums_row;
     find_a(p, chunk, &s);
     return s;
@@ -368,7 +389,7 @@ static void run_panels(const block *b, int64_t n_tiles)
         const int64_t n = gemm_min(nr, b->n - j);
         for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
             const pass s = pass_of(b, chunk);
-            const panel_view panel = panel_of(p, chunk, b->j + j, n, b->scratch->panels);
+            const panel_view panel = panel_of(p, chunk, b->j + j, n, false, b->scratch->panels);
             const int64_t part = gemm_panel_nbytes(p, chunk_elements(p, chunk)) / n_tiles;
             ahead next = {(const char *)panel.data + (n_tiles > 1 ? part * n_tiles : AHEAD_NBYTES),
                           p->b_packed != NULL ? part / s.steps : 0};
@@ -416,8 +437,8 @@ static void run_rows(const block *b, int64_t n_tiles)
         const bool rows_stay = p->a_packed == NULL || b->m * s.a_row_nbytes <= ROOM_NBYTES;
         const bool fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && rows_stay;
         for (int64_t j = 0; j < n_panels; j++)
-            panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr),
-                                 b->scratch->panels + j * b->panel_nbytes);
+            panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
+                                 b->scratch->panels + j * own_panel_nbytes(p));
         const bool is_last = chunk + 1 == n_chunks;
         fetch of_b = !is_last ? fetch_of_b(p, chunk + 1, b->j, b->n, n_tiles * n_panels)
                               : fetch_of_next_b(b->next, n_tiles * n_panels);
@@ -447,6 +468,7 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .m = m,
                .scratch = scratch,
                .has_one_chunk = gemm_n_chunks(p) == 1,
+               .widens = widens_first(p, m),
                .panel_nbytes = gemm_panel_nbytes(p, gemm_min(p->k, gemm_chunk_k(p)))};
     _Alignas(LINE_NBYTES) char tiles[LINE_NBYTES];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);

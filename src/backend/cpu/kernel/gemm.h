@@ -104,6 +104,8 @@ typedef struct tsr_gemm_kernel {
     /* f32: a panel of 16 bits from bf16 (pairs, as the family bf16 has them) or f16 (rows of halves). */
     void (*pack_16)(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride,
                     int64_t k, int64_t n);
+    /* f32: such a panel as f32, for the many tiles that would each widen it. */
+    void (*widen)(float *panel, const void *panel_16, tsr_dtype dtype, int64_t k);
 
     /*
      * bf16, s8, s4: m rows of A, each into ld words, zeros from k to the next multiple of k_align words.

@@ -357,6 +357,22 @@ static void pack_16(void *panel, const void *x, tsr_dtype dtype, int64_t k_strid
         pack_halves(panel, x, k_stride, n_stride, k, n);
 }
 
+static void widen(float *panel, const void *panel_16, tsr_dtype dtype, int64_t k)
+{
+    const uint16_t *x = panel_16;
+    if (dtype == TSR_F16) {
+        for (int64_t i = 0; i < k * NR; i += VL) vf32_store(panel + i, vf32_from_f16(x + i));
+        return;
+    }
+    for (int64_t p = 0; p < k; p += 2, panel += 2 * NR, x += 2 * NR)
+        UNROLL for (int j = 0; j < NR; j += VL)
+        {
+            const vu32 pairs = (vu32)vf32_load((const float *)(const void *)(x + 2 * j));
+            vf32_store(panel + j, (vf32)(pairs << 16));
+            if (p + 1 < k) vf32_store(panel + NR + j, (vf32)(pairs & 0xffff0000u));
+        }
+}
+
 const tsr_gemm_kernel TSR_NAME(tsr_gemm_f32) = {
     .name = "gemm_f32_" TSR_SET_NAME "_" TILE_NAME,
     .isa = TSR_ISA_HERE,
@@ -371,4 +387,5 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_f32) = {
     .pack_b = pack_b,
     .pack = pack,
     .pack_16 = pack_16,
+    .widen = widen,
 };
