@@ -27,10 +27,10 @@ TSR_INLINE void store_sum(float *c, vf32 sum, float alpha, float beta, int64_t n
     vf32_store_up_to(c, v, n);
 }
 
-TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
+TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, const int nv, int64_t n)
 {
     vf32 acc[MR][NV];
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_splat(0);
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf32_splat(0);
 
     const uint16_t *a = t->a;
     const uint32_t *b = t->b;
@@ -39,20 +39,20 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, int64_t n)
     for (int64_t p = t->k; p > 0; p--, a += 2, b += b_row) {
         vu32 bp[NV];
         ahead = fetch_step(ahead, t->ahead_step);
-        UNROLL for (int j = 0; j < NV; j++) bp[j] = vu32_load_up_to(b + j * VL, VL);
+        UNROLL for (int j = 0; j < nv; j++) bp[j] = vu32_load_up_to(b + j * VL, VL);
         UNROLL for (int i = 0; i < rows; i++)
         {
             const vu32 ap = vu32_splat_pair(a + i * a_row);
-            UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_add_dot_bf16(acc[i][j], ap, bp[j]);
+            UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf32_add_dot_bf16(acc[i][j], ap, bp[j]);
         }
     }
 
     const float alpha = t->alpha, beta = t->beta;
-    if (store_plain_sums(acc, rows, t->c, t->c_row, alpha, beta, n)) return;
+    if (store_plain_sums(acc, rows, nv, t->c, t->c_row, alpha, beta, n)) return;
     float *c = t->c;
     UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
     {
-        UNROLL for (int j = 0; j < NV; j++)
+        UNROLL for (int j = 0; j < nv; j++)
         {
             const int64_t left = n - j * VL;
             if (left > 0) store_sum(c + j * VL, acc[i][j], alpha, beta, left);
@@ -88,38 +88,47 @@ TSR_INLINE void run_columns_rows(const tsr_gemm_tile *t, const int rows, int64_t
     }
 }
 
-/* rows and columns are constants at every call, so that acc lives in registers. */
-TSR_INLINE void run_rows_as(const tsr_gemm_tile *t, const int rows, int64_t n, const bool columns)
+/* rows and nv, vectors of a panel, are constants at every call, so that acc lives in registers; nv is 0 for
+ * columns as they lie. */
+TSR_INLINE void run_rows_as(const tsr_gemm_tile *t, const int rows, const int nv, int64_t n)
 {
-    if (columns)
+    if (nv == 0)
         run_columns_rows(t, rows, n);
     else
-        run_rows(t, rows, n);
+        run_rows(t, rows, nv, n);
 }
 
-TSR_INLINE void run_as(const tsr_gemm_tile *t, int64_t m, int64_t n, const bool columns)
+TSR_INLINE void run_as(const tsr_gemm_tile *t, const int nv, int64_t m, int64_t n)
 {
     switch (m) {
-    case 1: run_rows_as(t, 1, n, columns); break;
-    case 2: run_rows_as(t, 2, n, columns); break;
-    case 3: run_rows_as(t, 3, n, columns); break;
-    case 4: run_rows_as(t, 4, n, columns); break;
-    case 5: run_rows_as(t, 5, n, columns); break;
-    case 6: run_rows_as(t, 6, n, columns); break;
-    case 7: run_rows_as(t, 7, n, columns); break;
-    case 8: run_rows_as(t, 8, n, columns); break;
-    case 9: run_rows_as(t, 9, n, columns); break;
-    case 10: run_rows_as(t, 10, n, columns); break;
-    case 11: run_rows_as(t, 11, n, columns); break;
-    case 12: run_rows_as(t, 12, n, columns); break;
-    case 13: run_rows_as(t, 13, n, columns); break;
-    case 14: run_rows_as(t, 14, n, columns); break;
+    case 1: run_rows_as(t, 1, nv, n); break;
+    case 2: run_rows_as(t, 2, nv, n); break;
+    case 3: run_rows_as(t, 3, nv, n); break;
+    case 4: run_rows_as(t, 4, nv, n); break;
+    case 5: run_rows_as(t, 5, nv, n); break;
+    case 6: run_rows_as(t, 6, nv, n); break;
+    case 7: run_rows_as(t, 7, nv, n); break;
+    case 8: run_rows_as(t, 8, nv, n); break;
+    case 9: run_rows_as(t, 9, nv, n); break;
+    case 10: run_rows_as(t, 10, nv, n); break;
+    case 11: run_rows_as(t, 11, nv, n); break;
+    case 12: run_rows_as(t, 12, nv, n); break;
+    case 13: run_rows_as(t, 13, nv, n); break;
+    case 14: run_rows_as(t, 14, nv, n); break;
     default: __builtin_unreachable();
     }
 }
 
-static void run(const tsr_gemm_tile *t, int64_t m, int64_t n) { run_as(t, m, n, false); }
-static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n) { run_as(t, m, n, true); }
+/* Columns of one vector alone are half the work: head sizes such as 40 and 80 end in them. */
+static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    if (n > VL)
+        run_as(t, NV, m, n);
+    else
+        run_as(t, 1, m, n);
+}
+
+static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n) { run_as(t, 0, m, n); }
 
 static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,
                    int64_t n)

@@ -56,18 +56,18 @@ TSR_INLINE float a_at(const a_rows *a, const int i)
     return x;
 }
 
-/* One step along k: the column of A that `a` stands at, against NV vectors of B. */
-TSR_INLINE void step(vf32 acc[MR][NV], a_rows *a, int64_t a_k, const vf32 b[NV], const int rows)
+/* One step along k: the column of A that `a` stands at, against nv vectors of B. */
+TSR_INLINE void step(vf32 acc[MR][NV], a_rows *a, int64_t a_k, const vf32 b[NV], const int rows, const int nv)
 {
     UNROLL for (int i = 0; i < rows; i++)
     {
         const float x = a_at(a, i);
-        UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * b[j];
+        UNROLL for (int j = 0; j < nv; j++) acc[i][j] += x * b[j];
     }
     a->low += a_k, a->high += a_k;
 }
 
-TSR_INLINE void multiply_f32(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
+TSR_INLINE void multiply_f32(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, const int nv)
 {
     a_rows a = rows_of(t);
     const char *ahead = t->ahead;
@@ -76,12 +76,12 @@ TSR_INLINE void multiply_f32(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int
     for (int64_t p = t->k; p > 0; p--, b += b_row) {
         vf32 row[NV];
         ahead = fetch_step(ahead, t->ahead_step);
-        UNROLL for (int j = 0; j < NV; j++) row[j] = vf32_load(b + j * VL);
-        step(acc, &a, a_k, row, rows);
+        UNROLL for (int j = 0; j < nv; j++) row[j] = vf32_load(b + j * VL);
+        step(acc, &a, a_k, row, rows, nv);
     }
 }
 
-TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
+TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, const int nv)
 {
     a_rows a = rows_of(t);
     const char *ahead = t->ahead;
@@ -90,16 +90,16 @@ TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const in
     for (int64_t p = t->k; p > 0; p -= 2, b += NR) {
         vf32 row[NV];
         ahead = fetch_step(ahead, t->ahead_step);
-        UNROLL for (int j = 0; j < NV; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) << 16);
-        step(acc, &a, a_k, row, rows);
+        UNROLL for (int j = 0; j < nv; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) << 16);
+        step(acc, &a, a_k, row, rows, nv);
         if (p == 1) break;
         __asm__("" ::: "memory"); /* loads them again: there is no register to keep the pairs in */
-        UNROLL for (int j = 0; j < NV; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) & 0xffff0000u);
-        step(acc, &a, a_k, row, rows);
+        UNROLL for (int j = 0; j < nv; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) & 0xffff0000u);
+        step(acc, &a, a_k, row, rows, nv);
     }
 }
 
-TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows)
+TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, const int nv)
 {
     a_rows a = rows_of(t);
     const char *ahead = t->ahead;
@@ -108,22 +108,23 @@ TSR_INLINE void multiply_f16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int
     for (int64_t p = t->k; p > 0; p--, b += NR) {
         vf32 row[NV];
         ahead = fetch_step(ahead, t->ahead_step);
-        UNROLL for (int j = 0; j < NV; j++) row[j] = vf32_from_f16(b + j * VL);
-        step(acc, &a, a_k, row, rows);
+        UNROLL for (int j = 0; j < nv; j++) row[j] = vf32_from_f16(b + j * VL);
+        step(acc, &a, a_k, row, rows, nv);
     }
 }
 
-/* C = alpha acc + beta C, for the first n of NR columns. */
-TSR_INLINE void store_rows(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, int64_t n)
+/* C = alpha acc + beta C, for the first n columns of nv vectors. */
+TSR_INLINE void store_rows(vf32 acc[MR][NV], const tsr_gemm_tile *t, const int rows, const int nv, int64_t n)
 {
-    if (store_plain_sums(acc, rows, t->c, t->c_row, t->alpha, t->beta, n)) return;
+    if (store_plain_sums(acc, rows, nv, t->c, t->c_row, t->alpha, t->beta, n)) return;
     float *c = t->c;
-    UNROLL for (int i = 0; i < rows; i++, c += t->c_row) UNROLL for (int j = 0; j < NV; j++)
+    UNROLL for (int i = 0; i < rows; i++, c += t->c_row) UNROLL for (int j = 0; j < nv; j++)
         store_result(c + j * VL, acc[i][j], t->alpha, t->beta, n - j * VL);
 }
 
-/* rows and b_dtype are constants at every call, so that acc lives in registers. */
-TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, const tsr_dtype b_dtype, int64_t n)
+/* rows, nv and b_dtype are constants at every call, so that acc lives in registers. */
+TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, const int nv, const tsr_dtype b_dtype,
+                         int64_t n)
 {
     vf32 acc[MR][NV];
     UNROLL for (int i = 0; i < rows; i++)
@@ -131,38 +132,48 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, const tsr_dtype
         const float *c = (const float *)t->c + i * t->c_row;
         __builtin_prefetch(c, 1);
         __builtin_prefetch(c + n - 1, 1);
-        UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf32_splat(0);
+        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf32_splat(0);
     }
     if (b_dtype == TSR_F32)
-        multiply_f32(acc, t, rows);
+        multiply_f32(acc, t, rows, nv);
     else if (b_dtype == TSR_BF16)
-        multiply_bf16(acc, t, rows);
+        multiply_bf16(acc, t, rows, nv);
     else
-        multiply_f16(acc, t, rows);
-    store_rows(acc, t, rows, n);
+        multiply_f16(acc, t, rows, nv);
+    store_rows(acc, t, rows, nv, n);
 }
 
-TSR_INLINE void run_as(const tsr_gemm_tile *t, const tsr_dtype b_dtype, int64_t m, int64_t n)
+TSR_INLINE void run_vectors(const tsr_gemm_tile *t, const int nv, const tsr_dtype b_dtype, int64_t m,
+                            int64_t n)
 {
     switch (m) {
-    case 1: run_rows(t, 1, b_dtype, n); break;
-    case 2: run_rows(t, 2, b_dtype, n); break;
-    case 3: run_rows(t, 3, b_dtype, n); break;
-    case 4: run_rows(t, 4, b_dtype, n); break;
-    case 5: run_rows(t, 5, b_dtype, n); break;
-    case 6: run_rows(t, 6, b_dtype, n); break;
+    case 1: run_rows(t, 1, nv, b_dtype, n); break;
+    case 2: run_rows(t, 2, nv, b_dtype, n); break;
+    case 3: run_rows(t, 3, nv, b_dtype, n); break;
+    case 4: run_rows(t, 4, nv, b_dtype, n); break;
+    case 5: run_rows(t, 5, nv, b_dtype, n); break;
+    case 6: run_rows(t, 6, nv, b_dtype, n); break;
 #if TSR_LANES == 16
-    case 7: run_rows(t, 7, b_dtype, n); break;
-    case 8: run_rows(t, 8, b_dtype, n); break;
-    case 9: run_rows(t, 9, b_dtype, n); break;
-    case 10: run_rows(t, 10, b_dtype, n); break;
-    case 11: run_rows(t, 11, b_dtype, n); break;
-    case 12: run_rows(t, 12, b_dtype, n); break;
-    case 13: run_rows(t, 13, b_dtype, n); break;
-    case 14: run_rows(t, 14, b_dtype, n); break;
+    case 7: run_rows(t, 7, nv, b_dtype, n); break;
+    case 8: run_rows(t, 8, nv, b_dtype, n); break;
+    case 9: run_rows(t, 9, nv, b_dtype, n); break;
+    case 10: run_rows(t, 10, nv, b_dtype, n); break;
+    case 11: run_rows(t, 11, nv, b_dtype, n); break;
+    case 12: run_rows(t, 12, nv, b_dtype, n); break;
+    case 13: run_rows(t, 13, nv, b_dtype, n); break;
+    case 14: run_rows(t, 14, nv, b_dtype, n); break;
 #endif
     default: __builtin_unreachable();
     }
+}
+
+/* Columns of one vector alone are half the work: head sizes such as 40 and 80 end in them. */
+TSR_INLINE void run_as(const tsr_gemm_tile *t, const tsr_dtype b_dtype, int64_t m, int64_t n)
+{
+    if (n > VL)
+        run_vectors(t, NV, b_dtype, m, n);
+    else
+        run_vectors(t, 1, b_dtype, m, n);
 }
 
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
@@ -364,8 +375,7 @@ static void widen(float *panel, const void *panel_16, tsr_dtype dtype, int64_t k
         for (int64_t i = 0; i < k * NR; i += VL) vf32_store(panel + i, vf32_from_f16(x + i));
         return;
     }
-    for (int64_t p = 0; p < k; p += 2, panel += 2 * NR, x += 2 * NR)
-        UNROLL for (int j = 0; j < NR; j += VL)
+    for (int64_t p = 0; p < k; p += 2, panel += 2 * NR, x += 2 * NR) UNROLL for (int j = 0; j < NR; j += VL)
         {
             const vu32 pairs = (vu32)vf32_load((const float *)(const void *)(x + 2 * j));
             vf32_store(panel + j, (vf32)(pairs << 16));

@@ -14,18 +14,18 @@ TSR_INLINE void store_result(float *c, vf32 sum, float alpha, float beta, int64_
 }
 
 /*
- * Whole rows of two vectors where alpha is 1 and beta 0 or 1, in fewer instructions: C = sum, or C += sum.
- * What the general form gives; false where it is needed.
+ * Whole rows of nv vectors, one or two, where alpha is 1 and beta 0 or 1, in fewer instructions: C = sum, or
+ * C += sum. What the general form gives; false where it is needed.
  */
-TSR_INLINE bool store_plain_sums(vf32 sums[][2], const int rows, float *c, int64_t c_row, float alpha,
-                                 float beta, int64_t n)
+TSR_INLINE bool store_plain_sums(vf32 sums[][2], const int rows, const int nv, float *c, int64_t c_row,
+                                 float alpha, float beta, int64_t n)
 {
-    if (n != 2 * VL || alpha != 1 || (beta != 0 && beta != 1)) return false;
+    if (n != nv * VL || alpha != 1 || (beta != 0 && beta != 1)) return false;
     if (beta == 0) {
-        UNROLL for (int i = 0; i < rows; i++, c += c_row) UNROLL for (int j = 0; j < 2; j++)
+        UNROLL for (int i = 0; i < rows; i++, c += c_row) UNROLL for (int j = 0; j < nv; j++)
             vf32_store(c + j * VL, sums[i][j]);
     } else {
-        UNROLL for (int i = 0; i < rows; i++, c += c_row) UNROLL for (int j = 0; j < 2; j++)
+        UNROLL for (int i = 0; i < rows; i++, c += c_row) UNROLL for (int j = 0; j < nv; j++)
             vf32_store(c + j * VL, sums[i][j] + vf32_load(c + j * VL));
     }
     return true;
