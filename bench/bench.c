@@ -18,6 +18,8 @@ enum {
     LEAST_READ_NBYTES = 256 << 20
 };
 
+static const double most_moved = 1.03; /* of a peak, from before a row to after, for the row to count */
+
 void bench_close(bench *b)
 {
     if (b == NULL) return;
@@ -45,8 +47,7 @@ tsr_status bench_open(const bench_options *options, bench **out)
     if (b == NULL) return tsr_fail(TSR_ERR_MEMORY, "bench: out of memory");
     b->options = *options;
     const tsr_context_options context = {.backend = options->backend, .n_threads = options->n_threads};
-    tsr_isa isa = TSR_ISA_PORTABLE;
-    tsr_status status = tsr_isa_choose(&isa);
+    tsr_status status = tsr_isa_choose(&b->isa);
     if (status == TSR_OK) status = tsr_context_create(&context, &b->ctx);
     if (status == TSR_OK) status = tsr_threads_create(options->n_threads, NULL, NULL, &b->threads);
     if (status == TSR_OK) {
@@ -60,7 +61,7 @@ tsr_status bench_open(const bench_options *options, bench **out)
         return status;
     }
     memset(b->memory, 1, b->memory_nbytes);
-    pick_peaks(b, isa);
+    pick_peaks(b, b->isa);
     *out = b;
     return TSR_OK;
 }
@@ -99,6 +100,16 @@ static void print_peak(const bench *b, const char *isa, int floor, const bench_s
     fflush(stdout);
 }
 
+/* Which set the rows use, and why not a better one that has a peak above. */
+static void print_set_of_rows(const bench *b)
+{
+    printf("rows use %s", tsr_isa_name(b->isa));
+    for (int i = (int)b->isa + 1; !tsr_isa_is_plain((tsr_isa)i); i++)
+        if (tsr_isa_missing((tsr_isa)i) == NULL && tsr_isa_slower((tsr_isa)i) != NULL)
+            printf("; not %s: %s", tsr_isa_name((tsr_isa)i), tsr_isa_slower((tsr_isa)i));
+    printf("\n");
+}
+
 void bench_print_machine(bench *b)
 {
     tsr_threads *single = NULL;
@@ -120,6 +131,8 @@ void bench_print_machine(bench *b)
     const bench_spread one = bench_read_peak(single, b->reader, b->memory, b->memory_nbytes),
                        all = bench_read_peak(b->threads, b->reader, b->memory, b->memory_nbytes);
     print_peak(b, tsr_isa_name(b->reader->isa), BENCH_READ, &one, &all);
+    if (!b->options.json) print_set_of_rows(b);
+    fflush(stdout);
     tsr_threads_destroy(single);
 }
 
@@ -177,6 +190,7 @@ typedef struct row_times {
     bench_spread ours, rivals[BENCH_MAX_PEERS];
     bool failed[BENCH_MAX_PEERS];
     int n_rounds;
+    double peak_moved; /* the floor's peak after over before, or before over after: 1 and more */
 } row_times;
 
 /* Long enough for threads that spin to have gone to sleep. */
@@ -242,9 +256,10 @@ static void print_json(const bench *b, const bench_row *row, const row_times *t,
     printf("{\"op\":\"%s\",%s,\"threads\":%d,\"ms\":%.4f,\"ms_least\":%.4f,\"ms_most\":%.4f,\"rounds\":%d",
            row->op, row->json, (int)tsr_context_n_threads(b->ctx), 1e3 * t->ours.median, 1e3 * t->ours.least,
            1e3 * t->ours.most, t->n_rounds);
-    printf(",\"gflops\":%.2f,\"gbytes_per_s\":%.2f,\"floor\":\"%s\",\"floor_peak\":%.1f,\"share\":%.3f",
+    printf(",\"gflops\":%.2f,\"gbytes_per_s\":%.2f,\"floor\":\"%s\",\"floor_peak\":%.1f,\"peak_moved\":%.3f,"
+           "\"share\":%.3f",
            row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
-           b->peak[floor], share);
+           b->peak[floor], t->peak_moved, share);
     if (row->n_exp > 0)
         printf(",\"share_f32\":%.3f,\"floor_multiply_ms\":%.4f,\"floor_exp_ms\":%.4f,\"floor_read_ms\":%.4f",
                floor_seconds(b, row, BENCH_F32) / t->ours.median,
@@ -289,9 +304,9 @@ static void print_line(bench *b, const bench_row *row, const row_times *t, int f
                "GB/s", "floor", "share");
     b->header_printed = true;
     snprintf(spread, sizeof spread, "(%.3g-%.3g)", 1e3 * t->ours.least, 1e3 * t->ours.most);
-    printf("%-10s %-58s %10.3f %17s %9.1f %7.1f %5s %6.2f", row->op, row->shape, 1e3 * t->ours.median, spread,
-           row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9, bench_floor_names[floor],
-           share);
+    printf("%-10s %-58s %10.3f %17s %9.1f %7.1f %5s %6.2f%s", row->op, row->shape, 1e3 * t->ours.median,
+           spread, row->flop / t->ours.median * 1e-9, row->nbytes / t->ours.median * 1e-9,
+           bench_floor_names[floor], share, t->peak_moved < most_moved ? "" : "?");
     if (row->unit_seconds > 0) printf("  %.2f of a %s", t->ours.median / row->unit_seconds, row->unit);
     for (int r = 0; r < row->n_rivals; r++)
         if (!t->failed[r])
@@ -323,11 +338,11 @@ tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
         TSR_TRY(time_rounds(row, b->options.scale, &t));
         let_threads_sleep();
         const double after = measure_floor(b, floor);
-        const double moved = after > before ? after / before : before / after;
+        t.peak_moved = after > before ? after / before : before / after;
         if (before > after) b->peak[floor] = before;
-        if (moved < 1.03 || b->options.scale < 0.5 || repeat + 1 == MAX_REPEATS) break;
+        if (t.peak_moved < most_moved || b->options.scale < 0.5 || repeat + 1 == MAX_REPEATS) break;
         fprintf(stderr, "%s %s: the machine's %s peak moved by %.0f %%, measuring again\n", row->op,
-                row->shape, bench_floor_names[floor], 100 * (moved - 1));
+                row->shape, bench_floor_names[floor], 100 * (t.peak_moved - 1));
     }
     const double share = floor_seconds(b, row, floor) / t.ours.median;
     if (b->options.json)

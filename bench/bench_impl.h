@@ -10,6 +10,7 @@
 
 struct bench {
     bench_options options;
+    tsr_isa isa; /* that rows use */
     tsr_context *ctx;
     tsr_threads *threads;
     tsr_peak_loop loops[BENCH_N_FLOORS]; /* of the set in use; NULL where it has none */

@@ -50,8 +50,10 @@ static tsr_status check_dtype(const arrays *a, const char *flag, const char *pat
     const char *must = is_float(wanted)     ? "float16, float32 or float64"
                        : is_integer(wanted) ? "int8, int32 or int64"
                                             : numpy_name(wanted);
-    return tsr_fail(TSR_ERR_DTYPE, "%s: %s holds %s, must hold %s", flag, tsr_printable(path).text,
-                    numpy_name(has), must);
+    const bool is_int8 = has == TSR_S8 && a->int8_needs != NULL;
+    return tsr_fail(TSR_ERR_DTYPE, "%s: %s holds %s, must hold %s%s%s%s", flag, tsr_printable(path).text,
+                    numpy_name(has), must, is_int8 ? " (int8 needs " : "", is_int8 ? a->int8_needs : "",
+                    is_int8 ? ")" : "");
 }
 
 /* Integers that become narrower: the first that does not fit is named by its place in the array. */

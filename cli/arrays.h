@@ -12,7 +12,8 @@ enum { MAX_ARRAYS = 32 };
 
 typedef struct arrays {
     tsr_context *ctx;
-    const char *command; /* for notes on stderr                        */
+    const char *command;    /* for notes on stderr                        */
+    const char *int8_needs; /* options with which an int8 array would do  */
     void *data[MAX_ARRAYS];
     int n;
     json_t *saved; /* what was written: [{"path", "dtype", "shape"}, ...] */

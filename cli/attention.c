@@ -369,7 +369,7 @@ int command_attention(int argc, char **argv)
     int status = read_flags(argc, argv, &f);
     if (status == OPTIONS_READ) status = check_outputs(&f);
     if (status != OPTIONS_READ) return status;
-    arrays files = {.command = "attention"};
+    arrays files = {.command = "attention", .int8_needs = "--k-scale and --v-scale, for --k and --v alone"};
     status = open_context("attention", &f.common, &files.ctx);
     if (status != OPTIONS_READ) return status;
     attention_run r = {.flags = &f, .files = &files};

@@ -32,8 +32,10 @@ static int read_flags(int argc, char **argv, bench_flags *f)
         .description =
             "Measures this machine's own limits (multiply-adds and exponentials of each instruction set,\n"
             "reading memory), then rows as shares of the limit that binds them; medians of 7 rounds or\n"
-            "more. A row during which the machine's peak moved by over 3 % is measured again. With --json,\n"
-            "one object a line.\n\n"
+            "more. A share is of the limit as measured just before and after its row. If that moved by over\n"
+            "3 %, the row is measured again, up to three times (not with --seconds below 0.5); a share with\n"
+            "a ? is one where it moved to the last (JSON: peak_moved, a ratio). TESSERA_ISA chooses the\n"
+            "instruction set, tessera info tells which there are. With --json, one object a line.\n\n"
             "gemm and attention have options of their own (tessera bench gemm --help), and peers: without\n"
             "an argument they take part as well. softmax times three ways to softmax(x), in three passes\n"
             "over a row, in two and in one, over lengths of the row; the one pass sums the values v that\n"

@@ -67,7 +67,8 @@ static const char description[] =
     "--json: op (peak, attention), pass (forward, backward, decode), dtype, b, hq, hkv, lq, lk,\n"
     "d, dv, causal, dropout, kv_dtype, page, kernel, workspace_nbytes, peak_rss_nbytes,\n"
     "unfused_workspace_nbytes, unfused_peak_rss_nbytes, threads, ms, ms_least, ms_most, rounds,\n"
-    "gflops, gbytes_per_s, floor (f32, bf16, s8: multiplying; exp; read), floor_peak, share,\n"
+    "gflops, gbytes_per_s, floor (f32, bf16, s8: multiplying, f32 also where the set has no other;\n"
+    "exp; read), floor_peak, peak_moved (its ratio from before to after; over 1.03 share has a ?), share,\n"
     "share_f32 (of the products at the f32 peak, whatever multiplies them),\n"
     "floor_multiply_ms, floor_exp_ms, floor_read_ms (0: in cache), peers {name: ms},\n"
     "peers_least, peers_most, peers_call {name: what it called}.\n";

@@ -57,16 +57,19 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
             "reading memory; one thread and all), then matrix products as shares of the peak that binds\n"
             "them, beside other libraries: OpenBLAS, BLIS, MKL and oneDNN, where they are found or named\n"
             "(tools/get_peers.sh DIR fetches new ones). Each runs in a process of its own, stopped while\n"
-            "another is timed, with as many threads. Medians of 7 rounds or more, least and most; a\n"
-            "row during which the peak moved by over 3 % is measured again. Every result is checked.\n\n"
+            "another is timed, with as many threads. Medians of 7 rounds or more, least and most.\n"
+            "A share is of the peak as measured just before and after its row. If that moved by over 3 %,\n"
+            "the row is measured again, up to three times (not with --seconds below 0.5); a share with a ?\n"
+            "is one where it moved to the last. Every result is checked.\n\n"
             "Rows: `matmul` has B as the caller has it, `packed` a weight that was packed once; int8 and\n"
             "int4/GROUP weights are packed as such, activations are f32. A batch is measured as a\n"
             "`loop` of matmuls, as `bmm`, `strided`, by `pointers`, and by pointers to `scattered`\n"
             "matrices. `pack` is the packing. Warm: the same operands every call; cold: out of cache.\n\n"
             "--json: op (peak, gemm, pack), dtype, m, n, k, batch, heads, form, b (plain, packed),\n"
             "b_transposed, cache, kernel, threads, ms, ms_least, ms_most, rounds, gflops, gbytes_per_s,\n"
-            "floor (f32, bf16, s8: multiplying; read: memory), floor_peak, share, peers {name: ms},\n"
-            "peers_least, peers_most, peers_call {name: what it called}.\n",
+            "floor (f32, bf16, s8: multiplying, f32 also where the set has no other; read: memory),\n"
+            "floor_peak, peak_moved, share, peers {name: ms}, peers_least, peers_most,\n"
+            "peers_call {name: what it called}.\n",
         .example = "tessera bench gemm --m 512 --n 4096 --k 4096 --dtype bf16",
         .options = options,
     };

@@ -34,7 +34,8 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
         required_option("--b", "FILE", &f->b, "right operand [..., k, n]"),
         required_option("--out", "FILE", &f->out, "result [..., m, n], float32 (of s8: int32)"),
         flag_option("--b-transposed", &f->b_transposed, "B is stored as [..., n, k]"),
-        real_option("--alpha", "X", &f->alpha, -1e38, 1e38, "factor of the product (default 1)"),
+        real_option("--alpha", "X", &f->alpha, -1e38, 1e38,
+                    "factor of the product (default 1); s8: the result is rounded"),
         noting(real_option("--beta", "X", &f->beta, -1e38, 1e38, "factor of --c"), &f->has_beta),
         text_option("--c", "FILE", &f->c, "added after --beta, shaped as the result"),
         choice_option("--dtype", "TYPE", &f->dtype, dtype_names,
@@ -274,7 +275,7 @@ int command_gemm(int argc, char **argv)
     const output_file out = {"--out", f.out};
     status = arrays_check_outputs("gemm", &out, 1);
     if (status != OPTIONS_READ) return status;
-    arrays files = {.command = "gemm"};
+    arrays files = {.command = "gemm", .int8_needs = "--dtype s8"};
     status = open_context("gemm", &f.common, &files.ctx);
     if (status != OPTIONS_READ) return status;
     double seconds;

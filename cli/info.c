@@ -13,15 +13,16 @@
 /* Why a set that this machine has is not the one in use. */
 static void why_not(tsr_isa isa, tsr_isa used, char *text, size_t size)
 {
-    const char *missing = tsr_isa_missing(isa), *slower = tsr_isa_slower(isa), *wanted = getenv("TESSERA_ISA");
+    const char *missing = tsr_isa_missing(isa), *slower = tsr_isa_slower(isa),
+               *wanted = getenv("TESSERA_ISA");
     if (isa == used)
-        snprintf(text, size, "used");
+        snprintf(text, size, slower != NULL ? "used, though %s" : "used", slower);
     else if (missing != NULL)
         snprintf(text, size, "not here: %s", missing);
-    else if (wanted != NULL && wanted[0] != '\0')
-        snprintf(text, size, "not used: TESSERA_ISA is %s", wanted);
     else if (slower != NULL)
         snprintf(text, size, "not used: %s", slower);
+    else if (wanted != NULL && wanted[0] != '\0')
+        snprintf(text, size, "not used: TESSERA_ISA is %s", wanted);
     else
         snprintf(text, size, "not used: %s is better", tsr_isa_name(used));
 }
@@ -118,7 +119,8 @@ int command_info(int argc, char **argv)
         .usage = "[DIR_OR_FILE] [options]",
         .description =
             "Without an argument: this machine's backends, instruction sets and kernels. With a model's\n"
-            "folder or a .safetensors file: checks all that loading would check, and says what is in it.",
+            "folder or a .safetensors file: checks all that loading would check, and says what is in it.\n"
+            "TESSERA_ISA=NAME in the environment chooses a set, whose kernels and no better ones are used.",
         .example = "tessera info build/run/model",
         .options = options,
         .max_arguments = 1,

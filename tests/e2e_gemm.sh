@@ -105,7 +105,7 @@ fails 1 '--a: fifo.npy' $bad fifo.npy
 fails 1 '--a: folder.npy' $bad folder.npy
 fails 1 '--a: /dev/null' $bad /dev/null
 fails 1 'big_endian.npy' $bad $f/big_endian.npy
-fails 1 'a_int8.npy holds int8, must hold float16, float32 or float64' $bad $f/a_int8.npy
+fails 1 'a_int8.npy holds int8, must hold float16, float32 or float64 (int8 needs --dtype s8)' $bad $f/a_int8.npy
 [ "$(cat out.npy)" = precious ] || failed 'out.npy was changed' 'a gemm that failed'
 fails 1 '--out: nowhere/out.npy' tessera gemm --a $f/a.npy --b $f/b.npy --out nowhere/out.npy
 fails 1 'no?where.npy cannot be opened' tessera gemm --a $'no\nwhere.npy' --b $f/b.npy --out out.npy
