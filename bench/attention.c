@@ -109,12 +109,7 @@ static tsr_status measure_case(bench *b, attention_case *c, bool is_quick, atten
             .arg = c};
     row.n_rivals += bench_peers_prepare_attention(b->peers, p, c->truth, rivals + row.n_rivals);
     if (out == NULL) return bench_measure(b, &row, NULL);
-    *out = (attention_figures){.work = {.flop = row.flop,
-                                        .nbytes = row.nbytes,
-                                        .n_exp = row.n_exp,
-                                        .compute = row.compute,
-                                        .in_cache = row.in_cache},
-                               .has_unfused = c->unfused.is_ready,
+    *out = (attention_figures){.has_unfused = c->unfused.is_ready,
                                .fused_nbytes = (double)c->fused.ws.nbytes,
                                .unfused_nbytes = (double)c->unfused.ws.nbytes,
                                .operands_nbytes = nbytes,

@@ -66,7 +66,6 @@ double attention_n_exp(const attention_problem *p);
 
 typedef struct attention_figures {
     bench_figures time;
-    bench_row work;                      /* what its floor is made of, and no more of the row */
     const char *rivals[BENCH_MAX_PEERS]; /* names, as long as the peers; of one text each */
     int n_rivals;
     bool has_unfused;                    /* then it is the first rival */

@@ -90,7 +90,7 @@ static double rival_ms(const attention_figures *f, const char *name)
     return (double)NAN;
 }
 
-static void add_times(bench *b, const scaling *s, chart *c)
+static void add_times(const scaling *s, chart *c)
 {
     const attention_figures *first = &s->figures[0];
     chart_curve *fused = add_curve(c, "fused", colours[0], false);
@@ -100,7 +100,7 @@ static void add_times(bench *b, const scaling *s, chart *c)
         for (int j = 0; j < s->n; j++) rival->y[j] = rival_ms(&s->figures[j], first->rivals[r]);
     }
     chart_curve *floor = add_curve(c, "floor: this machine's peaks", floor_colour, true);
-    for (int j = 0; j < s->n; j++) floor->y[j] = bench_floor_ms(b, &s->figures[j].work);
+    for (int j = 0; j < s->n; j++) floor->y[j] = s->figures[j].time.floor_ms;
 }
 
 static void add_memory(const scaling *s, chart *c)
@@ -131,7 +131,7 @@ static tsr_status draw(bench *b, const scaling *s, const char *path)
     chart memory = times;
     memory.left += PANEL + 82;
     memory.title = "memory, tensors and workspace, MiB";
-    add_times(b, s, &times);
+    add_times(s, &times);
     add_memory(s, &memory);
     tsr_svg svg = tsr_svg_begin(WIDTH, HEIGHT);
     tsr_svg_draw(

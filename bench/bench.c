@@ -182,7 +182,7 @@ static int floor_of(const bench *b, const bench_row *row)
 static void measure_floors(bench *b, const bench_row *row)
 {
     measure_floor(b, multiply_floor(b, row));
-    if (row->nbytes > 0) measure_floor(b, BENCH_READ);
+    if (row->nbytes > 0 && !row->in_cache) measure_floor(b, BENCH_READ);
     if (row->n_exp > 0) measure_floor(b, BENCH_EXP), measure_floor(b, BENCH_F32); /* f32: for share_f32 */
 }
 
@@ -316,25 +316,21 @@ static void print_line(bench *b, const bench_row *row, const row_times *t, int f
     if (row->n_exp > 0) print_floors(b, row);
 }
 
-double bench_floor_ms(bench *b, const bench_row *row)
+static void copy_figures(const bench_row *row, const row_times *t, double floor_ms, bench_figures *out)
 {
-    return 1e3 * floor_seconds(b, row, floor_of(b, row));
-}
-
-static void copy_figures(const bench_row *row, const row_times *t, bench_figures *out)
-{
-    *out = (bench_figures){.ms = 1e3 * t->ours.median};
+    *out = (bench_figures){.ms = 1e3 * t->ours.median, .floor_ms = floor_ms};
     for (int r = 0; r < row->n_rivals; r++)
         out->rivals_ms[r] = t->failed[r] ? (double)NAN : 1e3 * t->rivals[r].median;
 }
 
 tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
 {
-    measure_floors(b, row);
-    const int floor = floor_of(b, row);
+    int floor = 0;
     row_times t;
     for (int repeat = 0; repeat < MAX_REPEATS; repeat++) {
-        const double before = measure_floor(b, floor);
+        measure_floors(b, row);
+        floor = floor_of(b, row);
+        const double before = b->peak[floor];
         TSR_TRY(time_rounds(row, b->options.scale, &t));
         let_threads_sleep();
         const double after = measure_floor(b, floor);
@@ -351,7 +347,7 @@ tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out)
         print_line(b, row, &t, floor, share);
     fflush(stdout);
     b->n_rows++;
-    if (out != NULL) copy_figures(row, &t, out);
+    if (out != NULL) copy_figures(row, &t, 1e3 * floor_seconds(b, row, floor), out);
     return TSR_OK;
 }
 

@@ -64,7 +64,7 @@ typedef struct bench_row {
 } bench_row;
 
 typedef struct bench_figures {
-    double ms, rivals_ms[BENCH_MAX_PEERS]; /* NAN: that rival is out */
+    double ms, floor_ms, rivals_ms[BENCH_MAX_PEERS]; /* NAN: that rival is out */
 } bench_figures;
 
 /*
@@ -73,9 +73,6 @@ typedef struct bench_figures {
  * NULL.
  */
 tsr_status bench_measure(bench *b, const bench_row *row, bench_figures *out);
-
-/* The row's floor by the peaks as last measured. */
-double bench_floor_ms(bench *b, const bench_row *row);
 
 /* Seconds of one call, the median of a few, for bench_row's unit. */
 tsr_status bench_time(bench *b, tsr_status (*run)(void *arg), void *arg, double *out);

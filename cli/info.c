@@ -19,7 +19,7 @@ static void why_not(tsr_isa isa, tsr_isa used, char *text, size_t size)
         snprintf(text, size, slower != NULL ? "used, though %s" : "used", slower);
     else if (missing != NULL)
         snprintf(text, size, "not here: %s", missing);
-    else if (slower != NULL)
+    else if (slower != NULL && isa > used)
         snprintf(text, size, "not used: %s", slower);
     else if (wanted != NULL && wanted[0] != '\0')
         snprintf(text, size, "not used: TESSERA_ISA is %s", wanted);

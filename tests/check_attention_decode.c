@@ -28,6 +28,7 @@ static void splits_change_nothing(tsr_context *ctx)
     static const int64_t splits[] = {1, 2, 3, 7, (int64_t)1 << 62};
     for (int trial = 0; trial < 16; trial++) {
         kit_attention c = kit_attention_decoding(trial % 3 == 0);
+        if (trial % 2 == 0) c = kit_attention_int8(&c);
         const kit_attention_result automatic = kit_attention_run(ctx, &c, KIT_FUSED);
         for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
             c.options.splits = splits[i];
@@ -40,19 +41,44 @@ static void splits_change_nothing(tsr_context *ctx)
     tsr_context_destroy(three);
 }
 
+static bool is_seen(const kit_attention *c, int64_t b, int64_t kv_head, int64_t key)
+{
+    const int64_t group = c->hq / c->hkv;
+    for (int64_t h = kv_head * group; h < (kv_head + 1) * group; h++)
+        for (int64_t i = 0; i < c->lq; i++)
+            if (kit_attention_sees(c, b, h, i, key)) return true;
+    return false;
+}
+
+/* int8 keys and values that nobody sees hide NaN and Inf in their scales. */
+static void poison_hidden_scales(const kit_attention *c)
+{
+    for (int64_t row = 0; row < c->b * c->hkv * c->lk; row++) {
+        if (is_seen(c, row / c->lk / c->hkv, row / c->lk % c->hkv, row % c->lk)) continue;
+        kit_set(&c->k_scale, row, kit_one_in(2) ? NAN : INFINITY);
+        kit_set(&c->v_scale, row, kit_one_in(2) ? NAN : -INFINITY);
+    }
+}
+
 /* In line, in pages, packed queries over pages; f32, bf16, f16 and int8; few queries and many. */
 static void pages_change_nothing(tsr_context *ctx)
 {
     for (int trial = 0; trial < 32; trial++) {
         kit_attention c = trial % 4 == 3 ? kit_attention_random(false)
                                          : kit_attention_decoding(trial % 3 == 0);
-        kit_attention_poison_hidden(&c);
-        if (trial % 2 == 0) {
+        const bool int8 = trial % 2 == 0;
+        if (int8) {
             c = kit_attention_decoding(trial % 3 == 0);
             c = kit_attention_int8(&c);
         }
+        const kit_attention_result clean = kit_attention_run(ctx, &c, KIT_FUSED);
+        if (int8)
+            poison_hidden_scales(&c);
+        else
+            kit_attention_poison_hidden(&c);
         const kit_attention paged = kit_attention_paged(&c);
         const kit_attention_result in_line = kit_attention_run(ctx, &c, KIT_FUSED);
+        expect_same_bits(&c, &clean, &in_line, "nothing hidden and NaN hidden");
         const kit_attention_result got = kit_attention_run(ctx, &paged, KIT_FUSED);
         expect_same_bits(&c, &in_line, &got, "in line and in pages");
         kit_free_all();
@@ -117,6 +143,111 @@ static void int8_is_right(tsr_context *ctx)
         is_right(&c, &exact, &got, true);
         kit_free_all();
     }
+}
+
+/* A sequence by itself, and a part of its queries, give the same bits as they do in company. */
+static void int8_companions_change_nothing(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 16; trial++) {
+        const kit_attention plain = kit_attention_decoding(false), c = kit_attention_int8(&plain);
+        const kit_attention_result all = kit_attention_run(ctx, &c, KIT_FUSED);
+        for (int64_t b = 0; b < c.b && c.options.dropout_p == 0; b++) {
+            kit_attention one = kit_attention_sequence(&c, b);
+            one.k_scale = tsr_tensor_slice(&c.k_scale, 0, b, 1);
+            one.v_scale = tsr_tensor_slice(&c.v_scale, 0, b, 1);
+            const kit_attention_result alone = kit_attention_run(ctx, &one, KIT_FUSED);
+            const kit_attention_result in_company = {.out = tsr_tensor_slice(&all.out, 0, b, 1),
+                                                     .lse = tsr_tensor_slice(&all.lse, 0, b, 1)};
+            expect_same_bits(&one, &in_company, &alone, "a sequence in company and alone");
+        }
+        if (c.options.dropout_p == 0 && c.seqlens_q.data == NULL && c.lq > 1) {
+            const int64_t n = kit_between(1, c.lq - 1);
+            const kit_attention last = kit_attention_last_queries(&c, n);
+            const kit_attention_result got = kit_attention_run(ctx, &last, KIT_FUSED);
+            const kit_attention_result of_all = {.out = tsr_tensor_slice(&all.out, 2, c.lq - n, n),
+                                                 .lse = tsr_tensor_slice(&all.lse, 2, c.lq - n, n)};
+            expect_same_bits(&last, &of_all, &got, "all queries and the last");
+        }
+        kit_free_all();
+    }
+}
+
+/* NaN in the scale of one key or value makes the rows that see it NaN, and leaves the others as they are. */
+static void nan_scale_stays_in_its_rows(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 24; trial++) {
+        const kit_attention plain = kit_attention_decoding(false), c = kit_attention_int8(&plain);
+        if (c.lk == 0 || c.lq == 0) continue;
+        const tsr_tensor before = kit_attention_run(ctx, &c, KIT_FUSED).out;
+        const int64_t at = kit_between(0, c.b * c.hkv * c.lk - 1);
+        kit_set(trial % 2 == 0 ? &c.k_scale : &c.v_scale, at, NAN);
+        const tsr_tensor after = kit_attention_run(ctx, &c, KIT_FUSED).out;
+        for (int64_t i = 0; i < tsr_tensor_numel(&after); i++) {
+            const int64_t row = i / c.dv, head = row / c.lq % c.hq, b = row / c.lq / c.hq;
+            const bool depends = (b * c.hkv + head / (c.hq / c.hkv)) == at / c.lk &&
+                                 kit_attention_sees(&c, b, head, row % c.lq, at % c.lk);
+            const double x = kit_get(&before, i), y = kit_get(&after, i);
+            if (depends ? !isnan(y) : !(x == y || (isnan(x) && isnan(y))))
+                kit_fail("out[%d] was %g and is %g beside a NaN scale, %s", (int)i, x, y,
+                         kit_attention_describe(&c).text);
+        }
+        kit_free_all();
+    }
+}
+
+/* One query of bf16 and one head against int8 keys, all 0, with scales of 1. */
+static kit_attention one_query(int64_t lk, int64_t d)
+{
+    return (kit_attention){
+        .dtype = TSR_BF16,
+        .grad_dtype = TSR_BF16,
+        .b = 1,
+        .hq = 1,
+        .hkv = 1,
+        .lq = 1,
+        .lk = lk,
+        .d = d,
+        .dv = d,
+        .q = kit_constant(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, 1, d), 0),
+        .k = kit_constant(KIT_NEW(TSR_S8, KIT_ROWS, 1, 1, lk, d), 0),
+        .v = kit_constant(KIT_NEW(TSR_S8, KIT_ROWS, 1, 1, lk, d), 0),
+        .k_scale = kit_constant(KIT_NEW(TSR_F32, KIT_ROWS, 1, 1, lk), 1),
+        .v_scale = kit_constant(KIT_NEW(TSR_F32, KIT_ROWS, 1, 1, lk), 1),
+        .dout = kit_constant(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, 1, d), 0),
+        .options = {.scale = 1},
+    };
+}
+
+/* What integers of 16 bits cost at worst: a query, or weights, of which all but the largest element round to
+ * 0, each by nearly half a unit. */
+static void int8_errs_at_most(tsr_context *ctx)
+{
+    enum { D = 128, L = 64 };
+    const double half = 0.49 * 0x1p-14; /* of a unit where the largest is 1 */
+    kit_attention c = one_query(2, D);
+    for (int i = 0; i < D; i++) {
+        kit_set(&c.q, i, i == 0 ? 1 : half);
+        kit_set(&c.k, D + i, i == 0 ? 0 : -128);
+    }
+    kit_attention exact = exact_int8(&c);
+    kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED),
+                         truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
+    kit_check(&got.lse, &truth.lse, (kit_bound){.abs = D * 128 * (0x1p-15 + (D + 16) * 0x1p-24)},
+              "lse of a query that rounds to 0");
+
+    c = one_query(L, D);
+    kit_set(&c.q, 0, 1);
+    for (int j = 1; j < L; j++) {
+        kit_set(&c.k, j * D, -1);
+        kit_set(&c.k_scale, j, -log(half));
+        for (int i = 0; i < D; i++) kit_set(&c.v, j * D + i, 127);
+    }
+    exact = exact_int8(&c);
+    got = kit_attention_run(ctx, &c, KIT_FUSED),
+    truth = kit_attention_run(kit_reference(), &exact, KIT_FUSED);
+    kit_check(&got.out, &truth.out, (kit_bound){.abs = 127 * 0x1p-9, .ulps = 1},
+              "out of weights that round to 0");
+    kit_free_all();
 }
 
 /* The keys in up to five ranges, each attended to by itself. */
@@ -291,20 +422,30 @@ static void test_nothing_is_packed(void **state)
         }
 }
 
-KIT_TEST_OF_EACH(kit_for_each_isa, splits_change_nothing)
-KIT_TEST_OF_EACH(kit_for_each_isa, pages_change_nothing)
-KIT_TEST_OF_EACH(kit_for_each_isa, int8_is_right)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, splits_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, pages_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, int8_is_right)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, int8_companions_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, nan_scale_stays_in_its_rows)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, int8_errs_at_most)
 KIT_TEST_OF_EACH(kit_for_each_isa, parts_are_the_whole)
-KIT_TEST_OF_EACH(kit_for_each_isa, s8_twins_are_rejected)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, s8_twins_are_rejected)
 KIT_TEST_OF_EACH(kit_for_each_isa, nan_in_parts)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_splits_change_nothing), cmocka_unit_test(test_pages_change_nothing),
-        cmocka_unit_test(test_int8_is_right),         cmocka_unit_test(test_parts_are_the_whole),
-        cmocka_unit_test(test_nan_in_parts),          cmocka_unit_test(test_wrong_twins_are_rejected),
-        cmocka_unit_test(test_nothing_is_packed),     cmocka_unit_test(test_s8_twins_are_rejected),
+        cmocka_unit_test(test_splits_change_nothing),
+        cmocka_unit_test(test_pages_change_nothing),
+        cmocka_unit_test(test_int8_is_right),
+        cmocka_unit_test(test_parts_are_the_whole),
+        cmocka_unit_test(test_nan_in_parts),
+        cmocka_unit_test(test_wrong_twins_are_rejected),
+        cmocka_unit_test(test_nothing_is_packed),
+        cmocka_unit_test(test_s8_twins_are_rejected),
+        cmocka_unit_test(test_int8_companions_change_nothing),
+        cmocka_unit_test(test_nan_scale_stays_in_its_rows),
+        cmocka_unit_test(test_int8_errs_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static void check(tsr_context *ctx, const kit_linear *l)
 
 static kit_linear random_layer(const kit_linear_kind *what)
 {
-    const int64_t m = ONE_OF(0, 1, 2, 3, 16, 17, 40), n = ONE_OF(1, 2, 5, 15, 16, 17, 33, 64, 65, 70);
+    const int64_t m = ONE_OF(0, 1, 2, 3, 16, 17, 40, 113), n = ONE_OF(1, 2, 5, 15, 16, 17, 33, 64, 65, 70);
     if (!kit_linear_in_groups(what->format))
         return kit_linear_random(what, m, n, ONE_OF(1, 2, 3, 7, 16, 31, 64, 65, 129, 200, 513, 601), 0);
     const int64_t group = ONE_OF(32, 64, 128), longest = kit_one_in(3) ? 1100 : 300;
@@ -113,7 +113,7 @@ static void each_case(tsr_context *ctx)
 static void same_bits_of_kind(tsr_context *ctx, const kit_linear_kind *what)
 {
     const int64_t group = kit_linear_in_groups(what->format) ? ONE_OF(32, 64, 128) : 0;
-    const kit_linear l = kit_linear_random(what, ONE_OF(2, 16, 17, 40, 70), ONE_OF(33, 150),
+    const kit_linear l = kit_linear_random(what, ONE_OF(2, 16, 17, 40, 113), ONE_OF(33, 150),
                                            group > 0 ? 640 : ONE_OF(40, 601), group);
     tsr_weight *weight = l.plain ? NULL : kit_linear_pack(ctx, &l);
     const tsr_tensor before = kit_copy(&l.y, l.y.dtype, KIT_ROWS);

@@ -70,7 +70,9 @@ static kit_bound allowed(const kit_attention *c, const kit_attention_result *got
         least = bound.abs / 16;
     /* The unfused form keeps P and dS in f32: where they are rounded to bf16, a gradient stored in f32 is no
      * closer than one in bf16. */
-    const double ulp = got->rounds && i >= 2 && i <= 4 ? kit_ulp(TSR_BF16, kit_max_abs(t)) : 0;
+    const bool is_rounded = got->rounds && i >= 2 && i <= 4;
+    const bool in_f32 = kit_attention_result_at(got, i)->dtype == TSR_F32;
+    const double ulp = is_rounded && in_f32 ? kit_ulp(TSR_BF16, kit_max_abs(t)) : 0;
     return (kit_bound){.abs = fmax(2 * d.max_error, least) + 2 * ulp, .of_largest = 2};
 }
 

@@ -244,7 +244,7 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
     const forward *w = b->w;
     const int64_t used = b->queries.end - b->queries.begin;
     const attention_rows lse = attention_q_rows(&w->a->lse, s, head, first);
-    const float kept = w->bf16 && b->features.dropout ? b->features.keep_scale : 1;
+    const float kept = w->bf16 ? attention_keep_scale(w->a) : 1;
     attention_rows out = attention_q_rows(&w->a->out, s, head, first);
     for (int64_t i = 0; i < n_rows; i++, out.data = attention_row(&out, 1)) {
         const bool empty = i >= used || b->l[i] == 0;

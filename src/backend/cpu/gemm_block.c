@@ -5,7 +5,7 @@
 
 enum { PAD_WORDS = 16, LINE_NBYTES = 64, LEAST_NR = 8 };
 
-/* What a chunk of a block's rows of A may take of the second cache, to lie there while its panels change. */
+/* What a chunk of a block's rows of A may take of the second cache beside its panels. */
 enum { ROOM_NBYTES = 512 << 10 };
 
 static int64_t nbytes_of(tsr_dtype dtype) { return (int64_t)tsr_dtype_nbytes(dtype); }
@@ -137,12 +137,17 @@ bool gemm_b_columns_in_place(const gemm_product *p)
            p->k % p->kernel->k_word == 0;
 }
 
-/* Panels of 16 bits that so many tiles of f32 meet are widened once, not by each. */
+/* Packed panels of 16 bits, which products in f32 widen. */
+static bool has_panels_of_16(const gemm_product *p)
+{
+    return p->type == GEMM_F32 && p->b_packed != NULL && p->b_dtype != TSR_F32;
+}
+
+/* Panels that so many tiles meet are widened once, not by each. */
 static bool widens_first(const gemm_product *p, int64_t rows)
 {
     enum { MANY_TILES = 8 };
-    return p->type == GEMM_F32 && p->b_packed != NULL && p->b_dtype != TSR_F32 &&
-           gemm_ceil_div(rows, p->kernel->mr) >= MANY_TILES;
+    return has_panels_of_16(p) && gemm_ceil_div(rows, p->kernel->mr) >= MANY_TILES;
 }
 
 /* Of a chunk's panel that a thread makes for itself. */
@@ -174,7 +179,8 @@ typedef struct panel_view {
 
 static const char *packed_panel(const gemm_product *p, int64_t chunk, int64_t j)
 {
-    return p->b_packed + j / p->kernel->nr * p->b_panel_nbytes + gemm_panel_nbytes(p, chunk * gemm_chunk_k(p));
+    return p->b_packed + j / p->kernel->nr * p->b_panel_nbytes +
+           gemm_panel_nbytes(p, chunk * gemm_chunk_k(p));
 }
 
 static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, bool widens,
@@ -262,7 +268,7 @@ typedef struct block {
     int64_t i, m, j, n;
     const gemm_next *next;
     const gemm_scratch *scratch;
-    int64_t panel_nbytes, sums_row; /* panel_nbytes: of B's for a chunk, packed or to be */
+    int64_t sums_row;
     bool has_one_chunk;
     bool widens; /* panels of 16 bits, before tiles meet them */
 } block;
@@ -306,8 +312,7 @@ static pass pass_of(const block *b, int64_t chunk)
 {
     const gemm_product *p = b->p;
     const int64_t k = chunk_elements(p, chunk), n_chunks = gemm_n_chunks(p);
-    const bool in_place = p->c_in_place,
-               meets_16 = p->type == GEMM_F32 && p->b_packed != NULL && !b->widens;
+    const bool in_place = p->c_in_place, meets_16 = has_panels_of_16(p) && !b->widens;
     pass s = {.b = b, .stores = !in_place && chunk + 1 == n_chunks};
     s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : padded_words(p, k),
                              .b_dtype = meets_16                ? p->b_dtype
@@ -389,7 +394,7 @@ static void run_panels(const block *b, int64_t n_tiles)
         const int64_t n = gemm_min(nr, b->n - j);
         for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
             const pass s = pass_of(b, chunk);
-            const panel_view panel = panel_of(p, chunk, b->j + j, n, false, b->scratch->panels);
+            const panel_view panel = panel_of(p, chunk, b->j + j, n, b->widens, b->scratch->panels);
             const int64_t part = gemm_panel_nbytes(p, chunk_elements(p, chunk)) / n_tiles;
             ahead next = {(const char *)panel.data + (n_tiles > 1 ? part * n_tiles : AHEAD_NBYTES),
                           p->b_packed != NULL ? part / s.steps : 0};
@@ -409,23 +414,25 @@ static ahead rows_ahead(const pass *s, int64_t i, int64_t m, int64_t n_parts)
 }
 
 /*
- * The panel that follows the one from column j in its place, the t-th of n_tiles parts of it: the next chunk's,
- * or the next block's first.
+ * What follows the panel at column j of the block, in its place: the next chunk's, or the next block's first;
+ * the t-th of n_tiles parts of it.
  */
 static ahead panel_ahead(const pass *s, int64_t chunk, int64_t j, int64_t t, int64_t n_tiles)
 {
     const block *b = s->b;
     const bool is_last = chunk + 1 == gemm_n_chunks(b->p);
     const gemm_product *p = is_last ? b->next->p : b->p;
-    const int64_t column = (is_last ? b->next->j : b->j) + j, part = b->panel_nbytes / n_tiles;
+    const int64_t next_chunk = is_last ? 0 : chunk + 1, column = (is_last ? b->next->j : b->j) + j;
     if (p == NULL || p->b_packed == NULL || column >= p->n) return (ahead){NULL, 0};
-    return (ahead){packed_panel(p, is_last ? 0 : chunk + 1, column) + t * part, part / s->steps};
+    const int64_t part = gemm_ceil_div(gemm_panel_nbytes(p, chunk_elements(p, next_chunk)), n_tiles);
+    return (ahead){packed_panel(p, next_chunk, column) + t * part, gemm_ceil_div(part, s->steps)};
 }
 
 /*
  * Many rows: the block's panels of a chunk stay in the second cache for all of them. While a tile multiplies,
- * it fetches what memory or the last cache would keep others waiting for: the next tile's rows, or the next
- * panels, where they lie packed and the rows stay near. What B is packed from is fetched between tiles.
+ * it fetches the next tile's rows; or the next packed panels instead, which come from memory, as long as rows
+ * are few and each tile meets the panels as they are packed (measured: beyond, the rows gain more). What B is
+ * packed from is fetched between tiles.
  */
 static void run_rows(const block *b, int64_t n_tiles)
 {
@@ -434,8 +441,8 @@ static void run_rows(const block *b, int64_t n_tiles)
     panel_view panels[GEMM_BLOCK_COLUMNS / LEAST_NR];
     for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
         const pass s = pass_of(b, chunk);
-        const bool rows_stay = p->a_packed == NULL || b->m * s.a_row_nbytes <= ROOM_NBYTES;
-        const bool fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && rows_stay;
+        const bool few_rows = p->a_packed == NULL || b->m * s.a_row_nbytes <= ROOM_NBYTES;
+        const bool fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && !b->widens && few_rows;
         for (int64_t j = 0; j < n_panels; j++)
             panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
                                  b->scratch->panels + j * own_panel_nbytes(p));
@@ -468,8 +475,7 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .m = m,
                .scratch = scratch,
                .has_one_chunk = gemm_n_chunks(p) == 1,
-               .widens = widens_first(p, m),
-               .panel_nbytes = gemm_panel_nbytes(p, gemm_min(p->k, gemm_chunk_k(p)))};
+               .widens = widens_first(p, m)};
     _Alignas(LINE_NBYTES) char tiles[LINE_NBYTES];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);
     for (b.j = j; b.j < end; b.j += GEMM_BLOCK_COLUMNS) {

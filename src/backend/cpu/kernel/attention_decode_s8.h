@@ -5,7 +5,7 @@
  *
  * As attention_decode_f32, but a row of q, or of P over a tile, is rounded to 16-bit integers times a power
  * of two first: to 2^-15 of its largest element, which loses nothing of a bf16 as long as it is not below
- * 2^-8 of that. Their products with k and v are exact, and so are the sums, in 32 bits, over a tile or a
+ * 2^-7 of that. Their products with k and v are exact, and so are the sums, in 32 bits, over a tile or a
  * lane.
  */
 #ifndef TSR_KERNEL_ATTENTION_DECODE_S8_H

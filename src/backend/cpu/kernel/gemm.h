@@ -17,7 +17,7 @@
  * words; columns from n to nr hold zeros.
  *
  * f32 with B of 16 bits, so that a packed weight is half as long: bf16 in panels as the family bf16 has
- * them; f16 in rows of nr halves, one for each k. Both are widened as they are loaded.
+ * them; f16 in rows of nr halves, one for each k. Both are widened as they are loaded, or before by `widen`.
  *
  * s8: x86 multiplies unsigned by signed, so B is stored with 128 added (the bit pattern ^ 0x80) and the
  * kernel starts from -128 times the sum of A's row: exact for every input. Padding of B holds 0, of A too.
@@ -104,7 +104,7 @@ typedef struct tsr_gemm_kernel {
     /* f32: a panel of 16 bits from bf16 (pairs, as the family bf16 has them) or f16 (rows of halves). */
     void (*pack_16)(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride,
                     int64_t k, int64_t n);
-    /* f32: such a panel as f32, for the many tiles that would each widen it. */
+    /* f32: the k rows of nr values of such a panel as f32, for the many tiles that would each widen it. */
     void (*widen)(float *panel, const void *panel_16, tsr_dtype dtype, int64_t k);
 
     /*

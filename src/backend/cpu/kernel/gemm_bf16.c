@@ -1,7 +1,8 @@
 /*
  * gemm_bf16.c - bf16 GEMM micro-kernel: C[14, 32] = alpha A[14, 2 k] B[2 k, 32] + beta C, summed in f32
  *
- * For the sets whose vectors multiply pairs of bf16 (AVX512-BF16); VL = 16 lanes.
+ * For the sets whose vectors multiply pairs of bf16 (AVX512-BF16); VL = 16 lanes. Columns that end within the
+ * first vector are multiplied by that one alone.
  *
  *                  b   k-th row of pairs of the panel: 2 vectors     registers (32)
  *          +------------------+                                       C   28, 14 x 2
@@ -119,7 +120,6 @@ TSR_INLINE void run_as(const tsr_gemm_tile *t, const int nv, int64_t m, int64_t 
     }
 }
 
-/* Columns of one vector alone are half the work: head sizes such as 40 and 80 end in them. */
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
     if (n > VL)

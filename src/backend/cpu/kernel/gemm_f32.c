@@ -1,7 +1,8 @@
 /*
  * gemm_f32.c - f32 GEMM micro-kernel: C[MR, NR] = alpha A[MR, k] B[k, NR] + beta C
  *
- * Compiled once per instruction set; VL lanes, NR = 2 VL.
+ * Compiled once per instruction set; VL lanes, NR = 2 VL. Columns that end within the first vector, as those
+ * of head sizes 40 and 80 do, are multiplied by that one alone.
  *
  *                  b   k-th row of the panel: 2 vectors       registers     AVX2 (16)   AVX-512 (32)
  *          +------------------+                               C             12, 6 x 2   28, 14 x 2
@@ -167,7 +168,6 @@ TSR_INLINE void run_vectors(const tsr_gemm_tile *t, const int nv, const tsr_dtyp
     }
 }
 
-/* Columns of one vector alone are half the work: head sizes such as 40 and 80 end in them. */
 TSR_INLINE void run_as(const tsr_gemm_tile *t, const tsr_dtype b_dtype, int64_t m, int64_t n)
 {
     if (n > VL)
