@@ -83,7 +83,7 @@ static void announce(void)
     fflush(stdout);
 }
 
-/* The sets that stand for a lane count; the others bring instructions for products, and int8 decoding, alone. */
+/* The sets that stand for a lane count; others bring instructions for products, and int8 decoding, alone. */
 static bool has_all_families(tsr_isa isa)
 {
     return isa == TSR_ISA_PORTABLE || isa == TSR_ISA_AVX2 || isa == TSR_ISA_AVX512 || isa == TSR_ISA_PLAIN8 ||

@@ -77,8 +77,10 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);
 /* delta of the block `queries`; uses the copies of q and dout. */
 void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta);
 
-/* P and dS of the tile, to s and dp, as A of dQ's product; false, and empty columns, if nothing of it is visible.
- * With dbias, dp becomes the gradient of the bias instead, in f32. */
+/*
+ * P and dS of the tile, to s and dp, as A of dQ's product; false, and empty columns, if nothing of it is
+ * visible. With dbias, dp becomes the gradient of the bias instead, in f32.
+ */
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias);
 
 /* dbias and dsinks, in passes of their own. */
