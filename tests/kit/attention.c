@@ -299,19 +299,32 @@ static bool query_sees(const kit_attention *c, int64_t b, int64_t h, int64_t i)
     return false;
 }
 
+static void poison(const tsr_tensor *t, int64_t index)
+{
+    kit_set(t, index, kit_one_in(2) ? NAN : kit_one_in(2) ? INFINITY : -INFINITY);
+}
+
 static void poison_row(const tsr_tensor *t, int64_t row)
 {
     const int64_t n = t->shape[3];
-    for (int64_t j = 0; j < n; j++)
-        kit_set(t, row * n + j, kit_one_in(2) ? NAN : kit_one_in(2) ? INFINITY : -INFINITY);
+    for (int64_t j = 0; j < n; j++) poison(t, row * n + j);
+}
+
+/* A row of int8 is worth its scale. */
+static void poison_key(const tsr_tensor *t, const tsr_tensor *scale, int64_t row)
+{
+    if (scale->data != NULL)
+        poison(scale, row);
+    else
+        poison_row(t, row);
 }
 
 void kit_attention_poison_hidden(const kit_attention *c)
 {
     for (int64_t r = 0; r < c->b * c->hkv * c->lk; r++) {
         if (key_is_seen(c, r / c->lk / c->hkv, r / c->lk % c->hkv, r % c->lk)) continue;
-        poison_row(&c->k, r);
-        poison_row(&c->v, r);
+        poison_key(&c->k, &c->k_scale, r);
+        poison_key(&c->v, &c->v_scale, r);
     }
     for (int64_t r = 0; r < c->b * c->hq * c->lq; r++) {
         const int64_t b = r / c->lq / c->hq, h = r / c->lq % c->hq, i = r % c->lq;

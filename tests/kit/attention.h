@@ -72,8 +72,8 @@ int64_t kit_attention_lq(const kit_attention *c, int64_t b);
 int64_t kit_attention_lk(const kit_attention *c, int64_t b);
 bool kit_attention_sees(const kit_attention *c, int64_t b, int64_t h, int64_t i, int64_t j);
 
-/* NaN and Inf wherever no result depends on it: rows beyond lengths, hidden keys, empty queries, hidden bias.
- */
+/* NaN and Inf wherever no result depends on it: rows beyond lengths, hidden keys (int8: their scales), empty
+ * queries, hidden bias. */
 void kit_attention_poison_hidden(const kit_attention *c);
 
 /*

@@ -455,11 +455,10 @@ static void run_rows(const block *b, int64_t n_tiles)
             const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
             ahead next = rows_ahead(&s, b->i + i_next, m_next, n_panels); /* a part with each panel */
             for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s.steps) {
-                const ahead panel = panel_ahead(&s, chunk, j * nr, t, n_tiles);
+                if (fetches_panels) next = panel_ahead(&s, chunk, j * nr, t, n_tiles);
                 fetch_some(&of_b);
                 fetch_some(&of_a);
-                run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j],
-                         fetches_panels ? &panel : &next);
+                run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j], &next);
             }
             m = m_next, i = i_next;
         }
