@@ -2,6 +2,7 @@
  * machine */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/error.h"
@@ -39,6 +40,16 @@ static void pick_kernels(tsr_cpu *cpu)
                                  names[i]);
 }
 
+static int64_t l2_nbytes(void)
+{
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const long nbytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return nbytes > 0 ? nbytes : 0;
+#else
+    return 0;
+#endif
+}
+
 static void close_cpu(void *state)
 {
     tsr_cpu *cpu = state;
@@ -53,6 +64,7 @@ static tsr_status open_cpu(const tsr_context_options *options, void **state)
     tsr_cpu *cpu = calloc(1, sizeof *cpu);
     if (cpu == NULL) return tsr_fail(TSR_ERR_MEMORY, "context: out of memory");
     cpu->isa = isa;
+    cpu->l2_nbytes = l2_nbytes();
     pick_kernels(cpu);
     const tsr_status status = tsr_threads_create(options->n_threads, options->parallel_for,
                                                  options->parallel_for_user, &cpu->threads);

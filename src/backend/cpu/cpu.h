@@ -21,6 +21,7 @@
 typedef struct tsr_cpu {
     tsr_threads *threads;
     tsr_isa isa;
+    int64_t l2_nbytes; /* of a core's second cache; 0: unknown */
     const tsr_gemm_kernel *gemm_f32, *gemm_bf16, *gemm_s8, *gemm_s4; /* gemm_bf16: NULL where f32 serves */
     const tsr_gemm_store_kernel *gemm_store;
     const tsr_attention_score_f32_kernel *attention_score_f32;

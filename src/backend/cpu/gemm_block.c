@@ -157,6 +157,14 @@ static int64_t own_panel_nbytes(const gemm_product *p)
     return p->b_packed != NULL ? p->kernel->nr * k * 4 : gemm_panel_nbytes(p, k);
 }
 
+int32_t gemm_group_chunks(const gemm_product *p, int64_t l2_nbytes)
+{
+    const int64_t panels = gemm_ceil_div(gemm_min(p->n, GEMM_BLOCK_COLUMNS), p->kernel->nr);
+    const int64_t nbytes = panels * p->kernel->nr * GEMM_CHUNK_WORDS * 4;
+    const int64_t room = gemm_min(GEMM_MOST_CHUNKS, l2_nbytes / 4 / nbytes);
+    return (int32_t)gemm_max(1, gemm_min(room, gemm_n_chunks(p)));
+}
+
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory)
 {
     const tsr_gemm_kernel *kernel = p->kernel;
@@ -164,7 +172,7 @@ gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *m
     const bool one_chunk = gemm_n_chunks(p) == 1;
     gemm_scratch s = {0};
     if (p->b_packed == NULL || widens_first(p, rows))
-        s.panels = tsr_arena_take(memory, (size_t)panels, (size_t)own_panel_nbytes(p));
+        s.panels = tsr_arena_take(memory, (size_t)(panels * p->group_chunks), (size_t)own_panel_nbytes(p));
     if (!p->c_in_place)
         s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? kernel->mr : rows),
                                 (size_t)((one_chunk ? 1 : panels) * kernel->nr) * sizeof(uint32_t));
@@ -202,8 +210,10 @@ static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int6
 
 /*
  * A part of a matrix that is read next, fetched into the second cache a few lines at a time while tiles are
- * multiplied: packing then never waits for memory, nor does the first tile of another product.
+ * multiplied: packing then waits less for memory, and so does the first tile of another product. More than
+ * some lines at a time would take all misses that a core can have under way, and hold up the tile's own.
  */
+enum { MOST_LINES = 8 };
 typedef struct fetch {
     const char *next, *row_end, *end; /* end: past the last row's beginning */
     int64_t row_nbytes, stride;
@@ -215,18 +225,20 @@ static fetch fetch_of(const char *at, int64_t rows, int64_t row_nbytes, int64_t 
 {
     fetch f = {.next = at, .end = at, .row_end = at + row_nbytes, .row_nbytes = row_nbytes, .stride = stride};
     if (stride > 0 && row_nbytes > 0) f.end = at + rows * stride;
-    f.lines = gemm_ceil_div(rows * (gemm_ceil_div(row_nbytes, LINE_NBYTES) + 1), n_times);
+    const int64_t lines = rows * (gemm_ceil_div(row_nbytes, LINE_NBYTES) + 1);
+    f.lines = gemm_min(MOST_LINES, gemm_ceil_div(lines, n_times));
     return f;
 }
 
 static fetch fetch_nothing(void) { return fetch_of(NULL, 0, 0, 0, 1); }
 
-/* What a chunk of n columns from j is packed from. */
+/* What a group of chunks of n columns from j is packed from. */
 static fetch fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, int64_t n_times)
 {
     const gemm_operand *b = &p->b;
-    const int64_t size = nbytes_of(b->dtype), k = chunk_elements(p, chunk);
-    const char *at = b->data + (chunk * gemm_chunk_k(p) * b->row + j * b->col) * size;
+    const int64_t size = nbytes_of(b->dtype), k0 = chunk * gemm_chunk_k(p);
+    const int64_t k = gemm_min(p->group_chunks * gemm_chunk_k(p), p->k - k0);
+    const char *at = b->data + (k0 * b->row + j * b->col) * size;
     if (p->b_packed == NULL && b->col == 1) return fetch_of(at, k, n * size, b->row * size, n_times);
     if (p->b_packed == NULL && b->row == 1) return fetch_of(at, n, k * size, b->col * size, n_times);
     return fetch_nothing();
@@ -270,7 +282,8 @@ typedef struct block {
     const gemm_scratch *scratch;
     int64_t sums_row;
     bool has_one_chunk;
-    bool widens; /* panels of 16 bits, before tiles meet them */
+    bool widens;         /* panels of 16 bits, before tiles meet them */
+    bool fetches_panels; /* a tile, instead of rows */
 } block;
 
 /* Rows [first, first + n) of the block's t-th tile of n_tiles nearly equal ones. */
@@ -428,40 +441,69 @@ static ahead panel_ahead(const pass *s, int64_t chunk, int64_t j, int64_t t, int
     return (ahead){packed_panel(p, next_chunk, column) + t * part, gemm_ceil_div(part, s->steps)};
 }
 
-/*
- * Many rows: the block's panels of a chunk stay in the second cache for all of them. While a tile multiplies,
- * it fetches the next tile's rows; or the next packed panels instead, which come from memory, as long as rows
- * are few and each tile meets the panels as they are packed (measured: beyond, the rows gain more). What B is
- * packed from is fetched between tiles.
- */
-static void run_rows(const block *b, int64_t n_tiles)
+/* Some chunks in a row, whose panels stay in the second cache while all rows meet them. */
+typedef struct group {
+    int64_t first, n;
+    pass passes[GEMM_MOST_CHUNKS];
+    panel_view panels[GEMM_MOST_CHUNKS][GEMM_BLOCK_COLUMNS / LEAST_NR];
+    fetch of_b, of_a; /* of what comes next */
+} group;
+
+static int64_t panels_of(const block *b) { return gemm_ceil_div(b->n, b->p->kernel->nr); }
+
+static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
 {
     const gemm_product *p = b->p;
-    const int64_t nr = p->kernel->nr, n_chunks = gemm_n_chunks(p), n_panels = gemm_ceil_div(b->n, nr);
-    panel_view panels[GEMM_BLOCK_COLUMNS / LEAST_NR];
-    for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
-        const pass s = pass_of(b, chunk);
-        const bool few_rows = p->a_packed == NULL || b->m * s.a_row_nbytes <= ROOM_NBYTES;
-        const bool fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && !b->widens && few_rows;
+    const int64_t nr = p->kernel->nr, n_panels = panels_of(b), n_times = n * n_tiles * n_panels;
+    group g = {.first = first, .n = n};
+    for (int64_t c = 0; c < n; c++) {
+        g.passes[c] = pass_of(b, first + c);
         for (int64_t j = 0; j < n_panels; j++)
-            panels[j] = panel_of(p, chunk, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
-                                 b->scratch->panels + j * own_panel_nbytes(p));
-        const bool is_last = chunk + 1 == n_chunks;
-        fetch of_b = !is_last ? fetch_of_b(p, chunk + 1, b->j, b->n, n_tiles * n_panels)
-                              : fetch_of_next_b(b->next, n_tiles * n_panels);
-        fetch of_a = is_last ? fetch_of_a(b->next, n_tiles * n_panels) : fetch_nothing();
-        int64_t i, i_next = 0, m = tile_rows(b->m, n_tiles, 0, &i);
-        for (int64_t t = 0; t < n_tiles; t++) {
-            const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
-            ahead next = rows_ahead(&s, b->i + i_next, m_next, n_panels); /* a part with each panel */
-            for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s.steps) {
-                if (fetches_panels) next = panel_ahead(&s, chunk, j * nr, t, n_tiles);
-                fetch_some(&of_b);
-                fetch_some(&of_a);
-                run_tile(&s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &panels[j], &next);
-            }
-            m = m_next, i = i_next;
+            g.panels[c][j] = panel_of(p, first + c, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
+                                      b->scratch->panels + (c * n_panels + j) * own_panel_nbytes(p));
+    }
+    const bool is_last = first + n == gemm_n_chunks(p);
+    g.of_b = is_last ? fetch_of_next_b(b->next, n_times) : fetch_of_b(p, first + n, b->j, b->n, n_times);
+    g.of_a = is_last ? fetch_of_a(b->next, n_times) : fetch_nothing();
+    return g;
+}
+
+/* The t-th tile of the block against the group's panels. The sums of a tile stay in the first cache. */
+static void run_group_tile(const block *b, group *g, int64_t t, int64_t n_tiles)
+{
+    const int64_t nr = b->p->kernel->nr, n_panels = panels_of(b);
+    int64_t i, i_next = 0;
+    const int64_t m = tile_rows(b->m, n_tiles, t, &i);
+    const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
+    for (int64_t c = 0; c < g->n; c++) {
+        const pass *s = &g->passes[c];
+        ahead next = c + 1 < g->n ? rows_ahead(s + 1, b->i + i, m, n_panels) /* a part with each panel */
+                                  : rows_ahead(g->passes, b->i + i_next, m_next, n_panels);
+        for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s->steps) {
+            if (b->fetches_panels) next = panel_ahead(s, g->first + c, j * nr, t, n_tiles);
+            fetch_some(&g->of_b);
+            fetch_some(&g->of_a);
+            run_tile(s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &g->panels[c][j], &next);
         }
+    }
+}
+
+/*
+ * Many rows: panels stay in the second cache for all of them, those of several chunks if it has room, so that
+ * C is read and written less often. While a tile multiplies, it fetches the next tile's rows; or the next
+ * packed panels instead, which come from memory, as long as rows are few and each tile meets the panels as
+ * they are packed (measured: beyond, the rows gain more). What B is packed from is fetched between tiles.
+ */
+static void run_rows(block *b, int64_t n_tiles)
+{
+    const gemm_product *p = b->p;
+    const int64_t n_chunks = gemm_n_chunks(p);
+    const bool few_rows = p->a_packed == NULL || b->m * row_words(p, 0) * 4 <= ROOM_NBYTES;
+    b->fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && !b->widens && few_rows;
+    const int64_t most = b->fetches_panels ? 1 : p->group_chunks;
+    for (int64_t first = 0; first < n_chunks; first += most) {
+        group g = group_of(b, first, gemm_min(most, n_chunks - first), n_tiles);
+        for (int64_t t = 0; t < n_tiles; t++) run_group_tile(b, &g, t, n_tiles);
     }
 }
 

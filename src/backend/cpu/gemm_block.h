@@ -1,12 +1,13 @@
 /*
  * backend/cpu/gemm_block.h - one product as the loops see it, and one block of its C
  *
- *     for each chunk of k                     a chunk sums from zero; chunks add up in order
- *       B: panels of the block's columns      packed for this chunk, unless they lie packed
+ *     for each group of chunks of k           one chunk, or two where the second cache is large
+ *       B: panels of the block's columns      packed for these chunks, unless they lie packed
  *       for each tile of rows                 A: in place, or packed, all of it, before
- *         for each panel
- *           the micro-kernel                  C += A B, in C or in a block of sums beside it
- *           the last chunk's store            where C is not what the micro-kernel writes
+ *         for each chunk                      a chunk sums from zero; chunks add up in order
+ *           for each panel
+ *             the micro-kernel                C += A B, in C or in a block of sums beside it
+ *             the last chunk's store          where C is not what the micro-kernel writes
  *
  * The length of a chunk alone decides the order of a sum; blocks may follow the machine and the shape. With
  * few rows the panels are the outer loop: a weight is then read from its first byte to its last.
@@ -23,8 +24,12 @@ typedef enum gemm_type { GEMM_F32, GEMM_BF16, GEMM_S8, GEMM_S4 } gemm_type;
 /* Words along k in a chunk, whatever the type: 512 f32, 1024 bf16, 2048 s8, 4096 s4. */
 enum { GEMM_CHUNK_WORDS = 512 };
 
-/* A block's extent: what a chunk's panels for it, and its sums, take of the second cache. */
-enum { GEMM_BLOCK_ROWS = 1024, GEMM_BLOCK_COLUMNS = 128 };
+/*
+ * A block's extent. Its columns' panels of a chunk, or of a group of chunks, stay in the second cache; the
+ * more rows they meet, the less it costs to pack them, or to bring them from memory: up to MOST_ROWS, where
+ * there are blocks enough for the threads and no sums of so many rows are kept beside C.
+ */
+enum { GEMM_BLOCK_ROWS = 1024, GEMM_MOST_ROWS = 4096, GEMM_BLOCK_COLUMNS = 128, GEMM_MOST_CHUNKS = 4 };
 
 /* Rows of so many tiles are few: their panels are the outer loop. */
 enum { GEMM_FEW_TILES = 2 };
@@ -59,6 +64,7 @@ typedef struct gemm_product {
     tsr_dtype b_dtype; /* f32 products: what panels of b_packed hold */
     bool b_in_place;
     bool b_columns_in_place;  /* through run_columns */
+    int32_t group_chunks;     /* whose panels are held at a time, where rows are many */
     int32_t group, has_zeros; /* s4 */
 
     float alpha, beta;
@@ -69,6 +75,9 @@ typedef struct gemm_product {
 /* Elements of k in a chunk, and how many chunks there are (at least one). */
 int64_t gemm_chunk_k(const gemm_product *p);
 int64_t gemm_n_chunks(const gemm_product *p);
+
+/* The chunks whose panels for a block take a quarter of the second cache: one at least, all at most. */
+int32_t gemm_group_chunks(const gemm_product *p, int64_t l2_nbytes);
 
 /* Bytes of one panel over k elements, of which chunks are whole but for the last. */
 int64_t gemm_panel_nbytes(const gemm_product *p, int64_t k);

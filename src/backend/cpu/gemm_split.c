@@ -2,7 +2,7 @@
 #include "backend/cpu/gemm_split.h"
 
 enum {
-    ITEMS_PER_THREAD = 12,  /* so that the last ones to finish leave the others waiting little */
+    ITEMS_PER_THREAD = 8,   /* so that the last ones to finish leave the others waiting little */
     LEAST_FLOP = 1 << 19,   /* of an item: claiming it costs a hundredth */
     TINY_FLOP = 300000,     /* of a product: not worth waking a thread for */
     SMALL_FLOP = 200 << 20, /* of a product in a batch: not worth two runs */
@@ -14,21 +14,25 @@ static double flop_of(const gemm_product *p, double m, double n) { return 2.0 * 
 
 static int64_t panels_of(const gemm_product *p) { return gemm_ceil_div(p->n, p->kernel->nr); }
 
-/* Blocks of a product: enough for the threads, none so small that claiming it would show. */
+/* Blocks of a product: large, enough for the threads, none so small that claiming it would show. */
 static void plan_blocks(gemm_split *s, const gemm_product *p, int64_t wanted)
 {
     const int64_t nr = p->kernel->nr, panels = panels_of(p);
     const bool few_rows = gemm_ceil_div(p->m, p->kernel->mr) <= GEMM_FEW_TILES;
-    int64_t rows = gemm_ceil_div(p->m, GEMM_BLOCK_ROWS);
+    const bool keeps_sums = !p->c_in_place && gemm_n_chunks(p) > 1;
+    const int64_t least = gemm_ceil_div(p->m, keeps_sums ? GEMM_BLOCK_ROWS : GEMM_MOST_ROWS);
+    int64_t rows = least;
     int64_t columns = few_rows ? panels : gemm_ceil_div(panels, gemm_max(1, GEMM_BLOCK_COLUMNS / nr));
     const double items = flop_of(p, (double)p->m, (double)p->n) / LEAST_FLOP;
     const int64_t worth = items < 1 ? 1 : items < MOST_ITEMS ? (int64_t)items : MOST_ITEMS;
+    if (rows * columns < wanted)
+        rows = gemm_max(rows, gemm_min(gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), gemm_ceil_div(wanted, columns)));
     if (rows * columns < wanted) columns = gemm_min(panels, gemm_ceil_div(wanted, rows));
     if (rows * columns < wanted)
         rows = gemm_min(gemm_ceil_div(p->m, p->kernel->mr), gemm_ceil_div(wanted, columns));
     if (rows * columns >
         worth) { /* the rows of a block are worth more than its columns: B is packed for them */
-        rows = gemm_max(gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), gemm_min(rows, worth / columns));
+        rows = gemm_max(least, gemm_min(rows, worth / columns));
         columns = gemm_max(1, gemm_min(columns, worth / rows));
     }
     s->n_row_blocks = rows, s->n_column_blocks = columns;
@@ -70,6 +74,7 @@ gemm_split gemm_plan_split(const tsr_cpu *cpu, gemm_product *p, int64_t n_produc
     const double flop = flop_of(p, (double)p->m, (double)p->n);
     gemm_split s = {.cpu = cpu, .n_products = n_products, .products_per_item = 1};
     p->b_columns_in_place = gemm_b_columns_in_place(p);
+    p->group_chunks = gemm_group_chunks(p, cpu->l2_nbytes);
     plan_a(&s, p, n_threads);
     const bool alone = n_products == 1 || s.a_mode == GEMM_A_PACKED_ONCE; /* in its run */
     const int64_t wanted = n_threads == 1 || flop * (alone ? 1 : (double)n_products) < TINY_FLOP

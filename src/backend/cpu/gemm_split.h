@@ -1,7 +1,7 @@
 /*
  * backend/cpu/gemm_split.h - a batch of products, cut into items for threads
  *
- * An item is a block of C: at most 1024 rows x 128 columns of one product, over all of k. Its panels of B for
+ * An item is a block of C: at most 4096 rows x 128 columns of one product, over all of k. Its panels of B for
  * a chunk fit the second cache, and B is packed by the item itself: no phase of packing that all wait for.
  * Blocks shrink where there would be too few for the threads; small products are whole items, several to one
  * where they are tiny.
