@@ -71,6 +71,7 @@ static tsr_gemm_tile tile_of(const attention_product *p)
                            .a_k = p->a_k,
                            .b_row = p->b_row,
                            .c_row = p->c_row,
+                           .c_is_near = true,
                            .alpha = p->alpha,
                            .beta = p->beta};
 }

@@ -56,7 +56,8 @@ typedef struct tsr_gemm_tile {
     int32_t group;      /* s4: elements of a group, 32, 64 or 128                                         */
     int32_t has_zeros;  /* s4                                                                             */
     void *c;
-    int64_t c_row; /* elements; columns are contiguous */
+    int64_t c_row;  /* elements; columns are contiguous */
+    bool c_is_near; /* in the first or second cache: not fetched before the first step (f32) */
     float alpha, beta;
     const void *ahead;  /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
     int64_t ahead_step; /* cache with each word row, two vectors at most; 0: nothing (f32, bf16, s8) */

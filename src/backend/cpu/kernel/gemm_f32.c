@@ -128,13 +128,13 @@ TSR_INLINE void run_rows(const tsr_gemm_tile *t, const int rows, const int nv, c
                          int64_t n)
 {
     vf32 acc[MR][NV];
-    UNROLL for (int i = 0; i < rows; i++)
-    {
-        const float *c = (const float *)t->c + i * t->c_row;
-        __builtin_prefetch(c, 1);
-        __builtin_prefetch(c + n - 1, 1);
-        UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf32_splat(0);
-    }
+    const float *c = t->c;
+    if (!t->c_is_near) UNROLL for (int i = 0; i < rows; i++, c += t->c_row)
+        {
+            __builtin_prefetch(c, 1);
+            __builtin_prefetch(c + n - 1, 1);
+        }
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < nv; j++) acc[i][j] = vf32_splat(0);
     if (b_dtype == TSR_F32)
         multiply_f32(acc, t, rows, nv);
     else if (b_dtype == TSR_BF16)
