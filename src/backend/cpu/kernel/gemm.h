@@ -119,6 +119,8 @@ typedef struct tsr_gemm_kernel {
     void (*pack_a)(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
                    int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums);
 
+    /* AMX: it multiplies beside the vector units, which may work on something else between two runs. */
+    bool beside_vectors;
     /* AMX: what the thread's tiles were configured for is kept, and given back. NULL elsewhere. */
     void (*enter)(void *saved_64_bytes);
     void (*leave)(const void *saved_64_bytes);

@@ -141,6 +141,7 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_s8) = {
     .run = run,
     .pack_b = pack_b,
     .pack_a = pack_a,
+    .beside_vectors = true,
     .enter = enter,
     .leave = leave,
 };
