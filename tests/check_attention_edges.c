@@ -44,9 +44,11 @@ static void scores_of(tsr_context *ctx, tsr_dtype dtype, int64_t lq, int64_t lk,
     const tsr_tensor out = KIT_NEW(TSR_F64, KIT_ROWS, 1, 1, lq, D),
                      lse = KIT_NEW(TSR_F64, KIT_ROWS, 1, 1, lq);
     const tsr_tensor dv = KIT_NEW(TSR_F64, KIT_ROWS, 1, 1, lk, D);
-    for (int64_t i = 0; i < lq * D; i++) kit_set(&out, i, column_mean(&c.v, lk, i % D));
-    for (int64_t j = 0; j < lk * D; j++)
-        kit_set(&dv, j, column_mean(&c.dout, lq, j % D) * (double)lq / (double)lk);
+    for (int64_t d = 0; d < D; d++) {
+        const double v = column_mean(&c.v, lk, d), dout = column_mean(&c.dout, lq, d);
+        for (int64_t i = 0; i < lq; i++) kit_set(&out, i * D + d, v);
+        for (int64_t j = 0; j < lk; j++) kit_set(&dv, j * D + d, dout * (double)lq / (double)lk);
+    }
     kit_constant(lse, s + log((double)lk));
     const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
     const double relative = 1e-5 + 1e-7 * fabs(s);  /* P = 2^(s - lse), lse being as large as s */
