@@ -1,12 +1,10 @@
 /* backend/cpu/gemm_block.c - tiles, panels and chunks of one block of a product */
 #include "backend/cpu/gemm_block.h"
 
+#include "backend/cpu/gemm_fetch.h"
 #include "backend/weight_values.h"
 
-enum { PAD_WORDS = 16, LINE_NBYTES = 64, LEAST_NR = 8 };
-
-/* What a chunk of a block's rows of A may take of the second cache beside its panels. */
-enum { ROOM_NBYTES = 512 << 10 };
+enum { PAD_WORDS = 16, LEAST_NR = 8 };
 
 static int64_t nbytes_of(tsr_dtype dtype) { return (int64_t)tsr_dtype_nbytes(dtype); }
 
@@ -15,7 +13,7 @@ int64_t gemm_chunk_k(const gemm_product *p) { return GEMM_CHUNK_WORDS * p->kerne
 
 int64_t gemm_n_chunks(const gemm_product *p) { return gemm_max(1, gemm_ceil_div(p->k, gemm_chunk_k(p))); }
 
-static int64_t chunk_elements(const gemm_product *p, int64_t chunk)
+int64_t gemm_chunk_elements(const gemm_product *p, int64_t chunk)
 {
     return gemm_min(gemm_chunk_k(p), p->k - chunk * gemm_chunk_k(p));
 }
@@ -55,7 +53,7 @@ bool gemm_a_in_place(const gemm_product *p)
 
 static int64_t row_words(const gemm_product *p, int64_t chunk)
 {
-    const int64_t words = padded_words(p, chunk_elements(p, chunk));
+    const int64_t words = padded_words(p, gemm_chunk_elements(p, chunk));
     const int64_t per_word = p->kernel->a_words > 0 ? p->kernel->a_words : 1;
     const int64_t quads = p->type == GEMM_S4 ? 2 * words : words;
     return quads * per_word + PAD_WORDS;
@@ -111,7 +109,7 @@ static void quantise_rows(const gemm_product *p, int64_t i, int64_t m)
 static void pack_chunk(const gemm_product *p, int64_t chunk, int64_t i, int64_t m)
 {
     const gemm_operand a = multiplies_integers(p) ? integers_of(p) : p->a;
-    const int64_t k0 = chunk * gemm_chunk_k(p), k = chunk_elements(p, chunk), ld = row_words(p, chunk);
+    const int64_t k0 = chunk * gemm_chunk_k(p), k = gemm_chunk_elements(p, chunk), ld = row_words(p, chunk);
     const char *at = a.data + (i * a.row + k0 * a.col) * nbytes_of(a.dtype);
     uint32_t *to = packed_row(p, chunk, i);
     if (p->type == GEMM_F32)
@@ -194,7 +192,7 @@ static const char *packed_panel(const gemm_product *p, int64_t chunk, int64_t j)
 static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, bool widens,
                            char *scratch)
 {
-    const int64_t nr = p->kernel->nr, k0 = chunk * gemm_chunk_k(p), k = chunk_elements(p, chunk);
+    const int64_t nr = p->kernel->nr, k0 = chunk * gemm_chunk_k(p), k = gemm_chunk_elements(p, chunk);
     if (widens) {
         p->kernel->widen((float *)(void *)scratch, packed_panel(p, chunk, j), p->b_dtype, k);
         return (panel_view){scratch, nr};
@@ -206,70 +204,6 @@ static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int6
     if (p->b_in_place && n == nr) return (panel_view){at, b->row};
     p->kernel->pack_b(scratch, at, b->dtype, b->row, b->col, k, n);
     return (panel_view){scratch, nr};
-}
-
-/*
- * A part of a matrix that is read next, fetched into the second cache a few lines at a time while tiles are
- * multiplied: packing then waits less for memory, and so does the first tile of another product. More than
- * some lines at a time would take all misses that a core can have under way, and hold up the tile's own.
- */
-enum { MOST_LINES = 8 };
-typedef struct fetch {
-    const char *next, *row_end, *end; /* end: past the last row's beginning */
-    int64_t row_nbytes, stride;
-    int64_t lines; /* at a time */
-} fetch;
-
-/* rows of row_nbytes, in n_times parts. Rows that repeat or run backwards are rare, and right without. */
-static fetch fetch_of(const char *at, int64_t rows, int64_t row_nbytes, int64_t stride, int64_t n_times)
-{
-    fetch f = {.next = at, .end = at, .row_end = at + row_nbytes, .row_nbytes = row_nbytes, .stride = stride};
-    if (stride > 0 && row_nbytes > 0) f.end = at + rows * stride;
-    const int64_t lines = rows * (gemm_ceil_div(row_nbytes, LINE_NBYTES) + 1);
-    f.lines = gemm_min(MOST_LINES, gemm_ceil_div(lines, n_times));
-    return f;
-}
-
-static fetch fetch_nothing(void) { return fetch_of(NULL, 0, 0, 0, 1); }
-
-/* What a group of chunks of n columns from j is packed from. */
-static fetch fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, int64_t n_times)
-{
-    const gemm_operand *b = &p->b;
-    const int64_t size = nbytes_of(b->dtype), k0 = chunk * gemm_chunk_k(p);
-    const int64_t k = gemm_min(p->group_chunks * gemm_chunk_k(p), p->k - k0);
-    const char *at = b->data + (k0 * b->row + j * b->col) * size;
-    if (p->b_packed == NULL && b->col == 1) return fetch_of(at, k, n * size, b->row * size, n_times);
-    if (p->b_packed == NULL && b->row == 1) return fetch_of(at, n, k * size, b->col * size, n_times);
-    return fetch_nothing();
-}
-
-static fetch fetch_of_next_b(const gemm_next *next, int64_t n_times)
-{
-    if (next->p == NULL) return fetch_nothing();
-    const int64_t n = gemm_min(GEMM_BLOCK_COLUMNS, next->p->n - next->j);
-    return fetch_of_b(next->p, 0, next->j, n, n_times);
-}
-
-/* The first chunk of rows of A that are read in place, if the second cache has room for them. */
-static fetch fetch_of_a(const gemm_next *next, int64_t n_times)
-{
-    const gemm_product *p = next->p;
-    if (p == NULL || !next->new_rows || p->a_packed != NULL || p->a.col != 1) return fetch_nothing();
-    const int64_t size = nbytes_of(p->a.dtype), row_nbytes = chunk_elements(p, 0) * size;
-    if (next->m * row_nbytes > ROOM_NBYTES) return fetch_nothing();
-    return fetch_of(p->a.data + next->i * p->a.row * size, next->m, row_nbytes, p->a.row * size, n_times);
-}
-
-static void fetch_some(fetch *f)
-{
-    for (int64_t i = 0; i < f->lines && f->row_end - f->row_nbytes < f->end; i++) {
-        __builtin_prefetch(f->next, 0, 2);
-        f->next += LINE_NBYTES;
-        if (f->next < f->row_end) continue;
-        f->row_end += f->stride;
-        f->next = f->row_end - f->row_nbytes;
-    }
 }
 
 /* --- tiles --- */
@@ -324,7 +258,7 @@ static void find_a(const gemm_product *p, int64_t chunk, pass *s)
 static pass pass_of(const block *b, int64_t chunk)
 {
     const gemm_product *p = b->p;
-    const int64_t k = chunk_elements(p, chunk), n_chunks = gemm_n_chunks(p);
+    const int64_t k = gemm_chunk_elements(p, chunk), n_chunks = gemm_n_chunks(p);
     const bool in_place = p->c_in_place, meets_16 = has_panels_of_16(p) && !b->widens;
     pass s = {.b = b, .stores = !in_place && chunk + 1 == n_chunks};
     s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : padded_words(p, k),
@@ -408,7 +342,7 @@ static void run_panels(const block *b, int64_t n_tiles)
         for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
             const pass s = pass_of(b, chunk);
             const panel_view panel = panel_of(p, chunk, b->j + j, n, b->widens, b->scratch->panels);
-            const int64_t part = gemm_panel_nbytes(p, chunk_elements(p, chunk)) / n_tiles;
+            const int64_t part = gemm_panel_nbytes(p, gemm_chunk_elements(p, chunk)) / n_tiles;
             ahead next = {(const char *)panel.data + (n_tiles > 1 ? part * n_tiles : AHEAD_NBYTES),
                           p->b_packed != NULL ? part / s.steps : 0};
             for (int64_t t = 0, i; t < n_tiles; t++, next.from += part) {
@@ -437,7 +371,7 @@ static ahead panel_ahead(const pass *s, int64_t chunk, int64_t j, int64_t t, int
     const gemm_product *p = is_last ? b->next->p : b->p;
     const int64_t next_chunk = is_last ? 0 : chunk + 1, column = (is_last ? b->next->j : b->j) + j;
     if (p == NULL || p->b_packed == NULL || column >= p->n) return (ahead){NULL, 0};
-    const int64_t part = gemm_ceil_div(gemm_panel_nbytes(p, chunk_elements(p, next_chunk)), n_tiles);
+    const int64_t part = gemm_ceil_div(gemm_panel_nbytes(p, gemm_chunk_elements(p, next_chunk)), n_tiles);
     return (ahead){packed_panel(p, next_chunk, column) + t * part, gemm_ceil_div(part, s->steps)};
 }
 
@@ -446,7 +380,7 @@ typedef struct group {
     int64_t first, n;
     pass passes[GEMM_MOST_CHUNKS];
     panel_view panels[GEMM_MOST_CHUNKS][GEMM_BLOCK_COLUMNS / LEAST_NR];
-    fetch of_b, of_a; /* of what comes next */
+    gemm_fetch of_b, of_a; /* of what comes next */
 } group;
 
 static int64_t panels_of(const block *b) { return gemm_ceil_div(b->n, b->p->kernel->nr); }
@@ -463,8 +397,9 @@ static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
                                       b->scratch->panels + (c * n_panels + j) * own_panel_nbytes(p));
     }
     const bool is_last = first + n == gemm_n_chunks(p);
-    g.of_b = is_last ? fetch_of_next_b(b->next, n_times) : fetch_of_b(p, first + n, b->j, b->n, n_times);
-    g.of_a = is_last ? fetch_of_a(b->next, n_times) : fetch_nothing();
+    g.of_b = is_last ? gemm_fetch_of_next_b(b->next, n_times)
+                     : gemm_fetch_of_b(p, first + n, b->j, b->n, n_times);
+    g.of_a = is_last ? gemm_fetch_of_a(b->next, n_times) : gemm_fetch_nothing();
     return g;
 }
 
@@ -481,8 +416,8 @@ static void run_group_tile(const block *b, group *g, int64_t t, int64_t n_tiles)
                                   : rows_ahead(g->passes, b->i + i_next, m_next, n_panels);
         for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s->steps) {
             if (b->fetches_panels) next = panel_ahead(s, g->first + c, j * nr, t, n_tiles);
-            fetch_some(&g->of_b);
-            fetch_some(&g->of_a);
+            gemm_fetch_some(&g->of_b);
+            gemm_fetch_some(&g->of_a);
             run_tile(s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &g->panels[c][j], &next);
         }
     }
@@ -498,7 +433,7 @@ static void run_rows(block *b, int64_t n_tiles)
 {
     const gemm_product *p = b->p;
     const int64_t n_chunks = gemm_n_chunks(p);
-    const bool few_rows = p->a_packed == NULL || b->m * row_words(p, 0) * 4 <= ROOM_NBYTES;
+    const bool few_rows = p->a_packed == NULL || b->m * row_words(p, 0) * 4 <= GEMM_ROOM_NBYTES;
     b->fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && !b->widens && few_rows;
     const int64_t most = b->fetches_panels ? 1 : p->group_chunks;
     for (int64_t first = 0; first < n_chunks; first += most) {
@@ -517,7 +452,7 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .scratch = scratch,
                .has_one_chunk = gemm_n_chunks(p) == 1,
                .widens = widens_first(p, m)};
-    _Alignas(LINE_NBYTES) char tiles[LINE_NBYTES];
+    _Alignas(64) char tiles[64];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);
     for (b.j = j; b.j < end; b.j += GEMM_BLOCK_COLUMNS) {
         const gemm_next beside = {p, i, m, b.j + GEMM_BLOCK_COLUMNS, false};

@@ -31,6 +31,9 @@ enum { GEMM_CHUNK_WORDS = 512 };
  */
 enum { GEMM_BLOCK_ROWS = 1024, GEMM_MOST_ROWS = 4096, GEMM_BLOCK_COLUMNS = 128, GEMM_MOST_CHUNKS = 4 };
 
+/* What a chunk of a block's rows of A may take of the second cache beside its panels. */
+enum { GEMM_ROOM_NBYTES = 512 << 10 };
+
 /* Rows of so many tiles are few: their panels are the outer loop. */
 enum { GEMM_FEW_TILES = 2 };
 
@@ -72,9 +75,10 @@ typedef struct gemm_product {
     tsr_gemm_store_args store; /* pointers at element (0, 0); what C is, in either case */
 } gemm_product;
 
-/* Elements of k in a chunk, and how many chunks there are (at least one). */
+/* Elements of k in a whole chunk, how many chunks there are (at least one), and elements of one of them. */
 int64_t gemm_chunk_k(const gemm_product *p);
 int64_t gemm_n_chunks(const gemm_product *p);
+int64_t gemm_chunk_elements(const gemm_product *p, int64_t chunk);
 
 /* The chunks whose panels for a block take a quarter of the second cache: one at least, all at most. */
 int32_t gemm_group_chunks(const gemm_product *p, int64_t l2_nbytes);
