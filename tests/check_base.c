@@ -1,5 +1,4 @@
 /* check_base.c - conversions, random numbers, views, the threads' door */
-#define _DEFAULT_SOURCE
 #define _GNU_SOURCE
 #include "kit/kit.h"
 
