@@ -65,9 +65,12 @@ static void scores_of(tsr_context *ctx, tsr_dtype dtype, int64_t lq, int64_t lk,
 static void rising_scores(tsr_context *ctx, tsr_dtype dtype, int64_t lq, int64_t lk, int64_t each)
 {
     const kit_attention c = one_head(dtype, lq, lk);
-    const double step = 200 / (double)((lk - 1) / each);
+    const int64_t stairs = (lk - 1) / each;
     for (int64_t i = 0; i < lq; i++) kit_set(&c.q, i * D, 100);
-    for (int64_t j = 0; j < lk; j++) kit_set(&c.k, j * D, -100 + step * (double)(j / each));
+    for (int64_t j = 0; j < lk; j++) {
+        const int64_t stair = j / each;
+        kit_set(&c.k, j * D, -100 + 200 * (double)stair / (double)stairs);
+    }
     const kit_attention_result got = kit_attention_run(ctx, &c, KIT_FUSED);
     const tsr_tensor out = KIT_NEW(TSR_F64, KIT_ROWS, 1, 1, lq, D);
     for (int64_t i = 0; i < lq * D; i++) kit_set(&out, i, kit_get(&c.v, (lk - 1) * D + i % D));
