@@ -1,9 +1,8 @@
 /* check_base.c - conversions, random numbers, views, the threads' door */
-#define _GNU_SOURCE
+#define _DEFAULT_SOURCE
 #include "kit/kit.h"
 
 #include <math.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -326,45 +325,6 @@ static void test_threads_end_in_a_forked_child(void **state)
     tsr_threads_destroy(t);
 }
 
-#if defined(__linux__)
-typedef struct masks {
-    cpu_set_t all;
-    _Atomic int32_t by_workers, narrowed;
-} masks;
-
-static void compare_masks(void *arg, int64_t item, int32_t slot)
-{
-    (void)item;
-    masks *m = arg;
-    cpu_set_t own;
-    usleep(200); /* so that every thread has a share */
-    if (slot == 0 || sched_getaffinity(0, sizeof own, &own) != 0) return;
-    m->by_workers++;
-    if (!CPU_EQUAL(&own, &m->all)) m->narrowed++;
-}
-#endif
-
-/* A worker that leaves the caller's processor may come back to it. */
-static void test_threads_keep_their_processors(void **state)
-{
-    (void)state;
-#if defined(__linux__)
-    masks m = {0};
-    if (sched_getaffinity(0, sizeof m.all, &m.all) != 0) skip(); /* more processors than a cpu_set_t has */
-    tsr_threads *t;
-    KIT_OK(tsr_threads_create(3, NULL, NULL, &t));
-    for (int i = 0; i < 20; i++) {
-        usleep(5000); /* let them fall asleep */
-        tsr_threads_run(t, 12, compare_masks, &m);
-    }
-    tsr_threads_destroy(t);
-    assert_true(m.by_workers > 0);
-    assert_int_equal(m.narrowed, 0);
-#else
-    skip();
-#endif
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -381,7 +341,6 @@ int main(void)
         cmocka_unit_test(test_threads_take_the_callers_loop),
         cmocka_unit_test(test_threads_survive_fork),
         cmocka_unit_test(test_threads_end_in_a_forked_child),
-        cmocka_unit_test(test_threads_keep_their_processors),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -9,7 +9,6 @@
 #include "base/threads.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -46,7 +45,6 @@ struct tsr_threads {
     pthread_mutex_t mutex;
     pthread_cond_t published, finished;
     int32_t n_asleep; /* under mutex */
-    int caller_cpu;   /* likewise: where the run was called; -1: unknown */
 };
 
 typedef struct worker_start {
@@ -75,33 +73,6 @@ static void run_lane(job *j, int32_t slot)
     tsr_fp_mode_restore(old);
 }
 
-static int current_cpu(void)
-{
-#if defined(__linux__)
-    return sched_getcpu();
-#else
-    return -1;
-#endif
-}
-
-/*
- * A worker that slept may be woken where the caller runs while another processor is idle; it would wait
- * there, and a run of a few milliseconds take twice as long. Where else it goes is left to the system.
- */
-static void leave_cpu(int cpu)
-{
-#if defined(__linux__)
-    cpu_set_t allowed, others;
-    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getcpu() != cpu) return;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
-    others = allowed;
-    CPU_CLR(cpu, &others);
-    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
-#else
-    (void)cpu;
-#endif
-}
-
 static void *worker_main(void *arg)
 {
     const worker_start start = *(worker_start *)arg;
@@ -118,9 +89,7 @@ static void *worker_main(void *arg)
             while (atomic_load_explicit(&t->generation, memory_order_acquire) == seen)
                 pthread_cond_wait(&t->published, &t->mutex);
             t->n_asleep--;
-            const int caller_cpu = t->caller_cpu;
             pthread_mutex_unlock(&t->mutex);
-            leave_cpu(caller_cpu);
         }
         seen++;
         if (atomic_load_explicit(&t->stop, memory_order_acquire)) return NULL;
@@ -137,13 +106,8 @@ static void publish(tsr_threads *t)
 {
     pthread_mutex_lock(&t->mutex);
     atomic_fetch_add_explicit(&t->generation, 1, memory_order_release);
-    const bool wakes = t->n_asleep > 0;
-    if (wakes) {
-        t->caller_cpu = current_cpu();
-        pthread_cond_broadcast(&t->published);
-    }
+    if (t->n_asleep > 0) pthread_cond_broadcast(&t->published);
     pthread_mutex_unlock(&t->mutex);
-    if (wakes) sched_yield(); /* to a worker that was woken here, so that it can leave */
 }
 
 static void stop_workers(tsr_threads *t)

@@ -225,7 +225,7 @@ static void find_scores_beside(attention_bwd_tile *t, const float *delta, bool d
         attention_beside_finish(&beside);
         before.i = i;
     }
-    find_gradients(&before, 0, rows_before);
+    if (rows_before > 0) find_gradients(&before, 0, rows_before);
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)

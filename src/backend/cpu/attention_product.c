@@ -119,7 +119,7 @@ attention_beside attention_beside_runs(void (*work)(void *, int64_t, int64_t), v
 
 static void work_beside(attention_beside *b, int64_t most)
 {
-    if (b == NULL || b->done == b->n_rows) return;
+    if (b->done == b->n_rows) return;
     const int64_t n = attention_min(most, b->n_rows - b->done);
     b->work(b->arg, b->done, n);
     b->done += n;

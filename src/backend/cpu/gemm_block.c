@@ -353,11 +353,11 @@ static void run_panels(const block *b, int64_t n_tiles)
     }
 }
 
-/* The rows of A that come next, `part` of n_parts of them. */
-static ahead rows_ahead(const pass *s, int64_t i, int64_t m, int64_t n_parts)
+/* Rows of A that come next, in pass s: one of n_parts of them, fetched over the steps of the tile at work. */
+static ahead rows_ahead(const pass *s, int64_t i, int64_t m, int64_t n_parts, int64_t steps)
 {
     if (m == 0 || s->b->p->a_packed == NULL) return (ahead){NULL, 0};
-    return (ahead){s->a + i * s->a_row_nbytes, gemm_ceil_div(m * s->a_row_nbytes, n_parts * s->steps)};
+    return (ahead){s->a + i * s->a_row_nbytes, gemm_ceil_div(m * s->a_row_nbytes, n_parts * steps)};
 }
 
 /*
@@ -412,8 +412,9 @@ static void run_group_tile(const block *b, group *g, int64_t t, int64_t n_tiles)
     const int64_t m_next = t + 1 < n_tiles ? tile_rows(b->m, n_tiles, t + 1, &i_next) : 0;
     for (int64_t c = 0; c < g->n; c++) {
         const pass *s = &g->passes[c];
-        ahead next = c + 1 < g->n ? rows_ahead(s + 1, b->i + i, m, n_panels) /* a part with each panel */
-                                  : rows_ahead(g->passes, b->i + i_next, m_next, n_panels);
+        ahead next = c + 1 < g->n
+                         ? rows_ahead(s + 1, b->i + i, m, n_panels, s->steps) /* a part with each panel */
+                         : rows_ahead(g->passes, b->i + i_next, m_next, n_panels, s->steps);
         for (int64_t j = 0; j < n_panels; j++, next.from += next.step * s->steps) {
             if (b->fetches_panels) next = panel_ahead(s, g->first + c, j * nr, t, n_tiles);
             gemm_fetch_some(&g->of_b);

@@ -1,7 +1,7 @@
 /*
  * backend/cpu/gemm_block.h - one product as the loops see it, and one block of its C
  *
- *     for each group of chunks of k           one chunk, or two where the second cache is large
+ *     for each group of chunks of k           one chunk, or some where the second cache is large
  *       B: panels of the block's columns      packed for these chunks, unless they lie packed
  *       for each tile of rows                 A: in place, or packed, all of it, before
  *         for each chunk                      a chunk sums from zero; chunks add up in order
@@ -96,7 +96,7 @@ void gemm_take_a(gemm_product *p, tsr_arena *memory);
 /* Packs rows [i, i + m) of A, quantised first where they are floats that meet integers. */
 void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m);
 
-/* What one thread needs beside it: panels for a chunk, and sums. */
+/* What one thread needs beside it: panels for a group of chunks, and sums. */
 typedef struct gemm_scratch {
     char *panels;
     uint32_t *sums;
