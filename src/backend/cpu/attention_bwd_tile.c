@@ -185,7 +185,7 @@ typedef struct score_group {
     attention_bwd_tile *t;
     const float *delta;
     bool dbias;
-    int64_t i; /* of the tile */
+    int64_t i, rows; /* of the tile */
 } score_group;
 
 static void find_gradients(void *arg, int64_t first, int64_t n)
@@ -214,18 +214,16 @@ static void find_gradients(void *arg, int64_t first, int64_t n)
 static void find_scores_beside(attention_bwd_tile *t, const float *delta, bool dbias)
 {
     const tsr_gemm_kernel *gemm = t->w->gemm;
-    const int64_t mr = gemm->mr, nr = gemm->nr, m = t->queries.end - t->queries.begin;
-    score_group before = {t, delta, dbias, 0};
-    int64_t rows_before = 0;
+    const int64_t mr = gemm->mr, m = t->queries.end - t->queries.begin;
+    score_group before = {t, delta, dbias, 0, 0};
     for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
-        const int64_t runs = 2 * ((t->columns[g].end - t->columns[g].begin + nr - 1) / nr);
-        attention_beside beside = attention_beside_runs(find_gradients, &before, rows_before, runs);
-        rows_before = attention_min(mr, m - i);
-        multiply_scores(t, i, rows_before, &beside);
+        const int64_t rows = attention_min(mr, m - i), runs = 2 * attention_runs(gemm, t->columns[g]);
+        attention_beside beside = attention_beside_runs(find_gradients, &before, before.rows, runs);
+        multiply_scores(t, i, rows, &beside);
         attention_beside_finish(&beside);
-        before.i = i;
+        before.i = i, before.rows = rows;
     }
-    if (rows_before > 0) find_gradients(&before, 0, rows_before);
+    if (before.rows > 0) find_gradients(&before, 0, before.rows);
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
@@ -243,8 +241,8 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
     }
     multiply_scores(t, 0, m, NULL);
     for (int64_t i = 0; i < m; i += mr) {
-        score_group group = {t, delta, dbias, i};
-        find_gradients(&group, 0, attention_min(mr, m - i));
+        score_group group = {t, delta, dbias, i, attention_min(mr, m - i)};
+        find_gradients(&group, 0, group.rows);
     }
     return true;
 }

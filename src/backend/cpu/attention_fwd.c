@@ -159,7 +159,7 @@ typedef struct group_tile {
     int64_t i, rows; /* of the block */
     attention_span keys, seen;
     bool all; /* every row sees all keys, or no hidden value could show */
-    float *s; /* its scores; NULL: no group */
+    float *s; /* its scores; NULL: no group, all else 0 */
 } group_tile;
 
 /* A query block, with its scratch. */
@@ -268,15 +268,12 @@ static void multiply_values(const block *b, const group_tile *g, attention_besid
 static void attend_beside(block *b, const group_tile *next)
 {
     const forward *w = b->w;
-    const int64_t nr = w->gemm->nr;
-    const int64_t runs_of_v = attention_round_up(w->a->dv, nr) / nr;
-    const int64_t runs_of_s = (attention_round_up(next->seen.end, nr) - next->seen.begin / nr * nr) / nr;
     const group_tile scored = b->scored;
     const bool other_rows = b->weighed.i != scored.i;
     softmax x = {b, &scored};
-    attention_beside beside = attention_beside_runs(softmax_rows, &x, scored.s != NULL ? scored.rows : 0,
-                                                    (b->weighed.s != NULL && other_rows ? runs_of_v : 0) +
-                                                        (next->s != NULL ? runs_of_s : 0));
+    int64_t runs = attention_runs(w->gemm, next->seen);
+    if (b->weighed.s != NULL && other_rows) runs += attention_runs(w->gemm, (attention_span){0, w->a->dv});
+    attention_beside beside = attention_beside_runs(softmax_rows, &x, scored.rows, runs);
     if (b->weighed.s != NULL) multiply_values(b, &b->weighed, other_rows ? &beside : NULL);
     if (next->s != NULL) multiply_scores(b, next, &beside);
     attention_beside_finish(&beside);

@@ -41,6 +41,12 @@ typedef struct attention_beside {
     int64_t n_rows, done, each; /* rows after a run */
 } attention_beside;
 
+/* Runs of the micro-kernel for a group of rows and these columns. */
+static inline int64_t attention_runs(const tsr_gemm_kernel *gemm, attention_span columns)
+{
+    return columns.end > columns.begin ? (columns.end - 1) / gemm->nr - columns.begin / gemm->nr + 1 : 0;
+}
+
 /* n_rows in equal parts after each of n_runs. */
 attention_beside attention_beside_runs(void (*work)(void *, int64_t, int64_t), void *arg, int64_t n_rows,
                                        int64_t n_runs);

@@ -155,8 +155,9 @@ static int64_t own_panel_nbytes(const gemm_product *p)
     return p->b_packed != NULL ? p->kernel->nr * k * 4 : gemm_panel_nbytes(p, k);
 }
 
-int32_t gemm_group_chunks(const gemm_product *p, int64_t l2_nbytes)
+int32_t gemm_group_chunks(const gemm_product *p, int64_t rows, int64_t l2_nbytes)
 {
+    if (gemm_ceil_div(rows, p->kernel->mr) <= GEMM_FEW_TILES) return 1;
     const int64_t panels = gemm_ceil_div(gemm_min(p->n, GEMM_BLOCK_COLUMNS), p->kernel->nr);
     const int64_t nbytes = panels * p->kernel->nr * GEMM_CHUNK_WORDS * 4;
     const int64_t room = gemm_min(GEMM_MOST_CHUNKS, l2_nbytes / 4 / nbytes);

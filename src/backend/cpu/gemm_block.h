@@ -80,8 +80,11 @@ int64_t gemm_chunk_k(const gemm_product *p);
 int64_t gemm_n_chunks(const gemm_product *p);
 int64_t gemm_chunk_elements(const gemm_product *p, int64_t chunk);
 
-/* The chunks whose panels for a block take a quarter of the second cache: one at least, all at most. */
-int32_t gemm_group_chunks(const gemm_product *p, int64_t l2_nbytes);
+/*
+ * The chunks whose panels, for a block of `rows` rows at most, take a quarter of the second cache: one at
+ * least and where rows are few, all at most.
+ */
+int32_t gemm_group_chunks(const gemm_product *p, int64_t rows, int64_t l2_nbytes);
 
 /* Bytes of one panel over k elements, of which chunks are whole but for the last. */
 int64_t gemm_panel_nbytes(const gemm_product *p, int64_t k);

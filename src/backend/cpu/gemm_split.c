@@ -74,7 +74,6 @@ gemm_split gemm_plan_split(const tsr_cpu *cpu, gemm_product *p, int64_t n_produc
     const double flop = flop_of(p, (double)p->m, (double)p->n);
     gemm_split s = {.cpu = cpu, .n_products = n_products, .products_per_item = 1};
     p->b_columns_in_place = gemm_b_columns_in_place(p);
-    p->group_chunks = gemm_group_chunks(p, cpu->l2_nbytes);
     plan_a(&s, p, n_threads);
     const bool alone = n_products == 1 || s.a_mode == GEMM_A_PACKED_ONCE; /* in its run */
     const int64_t wanted = n_threads == 1 || flop * (alone ? 1 : (double)n_products) < TINY_FLOP
@@ -84,6 +83,7 @@ gemm_split gemm_plan_split(const tsr_cpu *cpu, gemm_product *p, int64_t n_produc
     if (s.a_mode == GEMM_A_PACKED_BY_ITEM) /* an item has all columns */
         s.n_row_blocks = gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), s.n_column_blocks = 1;
     s.rows = gemm_ceil_div(p->m, s.n_row_blocks);
+    p->group_chunks = gemm_group_chunks(p, s.rows, cpu->l2_nbytes);
     if (s.n_row_blocks * s.n_column_blocks == 1 && flop < LEAST_FLOP)
         s.products_per_item = gemm_min((int64_t)(LEAST_FLOP / (flop + 1)) + 1,
                                        gemm_ceil_div(n_products, 2 * n_threads));
