@@ -99,45 +99,55 @@ static void test_no_bit_depends_on_the_tile(void **state)
     }
 }
 
-/* Columns of B where they lie: the same bits as from a panel. */
+/* Columns of B where they lie: the same bits as from a panel. A's row strides are in words where it is s8. */
 static void check_columns_in_place(const tsr_gemm_kernel *kernel, tsr_dtype dtype)
 {
     const int64_t m = kit_between(1, kernel->columns_mr), n = kit_between(1, kernel->nr);
-    const int64_t words = kit_between(0, 40), k = words * kernel->k_word;
-    const bool pairs = kernel->k_word == 2;
-    const tsr_tensor a = kit_normal(KIT_NEW(pairs ? TSR_BF16 : TSR_F32, pairs ? KIT_PADDED : KIT_GAPS, m, k));
-    const tsr_tensor b = kit_normal(KIT_NEW(dtype, KIT_PADDED, n, k));
-    const tsr_tensor before = kit_normal(KIT_NEW(TSR_F32, KIT_PADDED, m, n));
-    const tsr_tensor panel = KIT_NEW(TSR_F32, KIT_ROWS, words, kernel->nr);
-    const tsr_tensor c = kit_copy(&before, TSR_F32, KIT_PADDED);
-    const tsr_tensor expected = kit_copy(&before, TSR_F32, KIT_PADDED);
+    const int64_t words = kit_between(0, 40 / kernel->k_align) * kernel->k_align, k = words * kernel->k_word;
+    const bool s8 = dtype == TSR_S8;
+    const tsr_dtype a_dtype = kernel->k_word == 1 ? TSR_F32 : dtype, c_dtype = s8 ? TSR_I32 : TSR_F32;
+    const tsr_tensor a = kit_uniform(KIT_NEW(a_dtype, kernel->k_word == 1 ? KIT_GAPS : KIT_ROWS, m, k), -99,
+                                     99);
+    const tsr_tensor b = kit_uniform(KIT_NEW(dtype, KIT_PADDED, n, k), -99, 99);
+    const tsr_tensor before = kit_uniform(KIT_NEW(c_dtype, KIT_PADDED, m, n), -99, 99);
+    const tsr_tensor panel = KIT_NEW(TSR_I32, KIT_ROWS, words, kernel->nr);
+    const tsr_tensor c = kit_copy(&before, c_dtype, KIT_PADDED);
+    const tsr_tensor expected = kit_copy(&before, c_dtype, KIT_PADDED);
     kernel->pack_b(panel.data, b.data, dtype, 1, b.stride[0], k, n);
-    tsr_gemm_tile tile = {.k = words, .a = a.data, .a_row = a.stride[0], .a_k = a.stride[1]};
-    tile.b = panel.data, tile.b_row = kernel->nr, tile.alpha = 0.3f;
+    tsr_gemm_tile tile = {
+        .k = words, .a = a.data, .a_row = s8 ? words : a.stride[0], .a_k = s8 ? 1 : a.stride[1]};
+    tile.b = panel.data, tile.b_row = kernel->nr, tile.alpha = s8 || kit_one_in(2) ? 1 : 0.3f;
     tile.beta = (float)kit_between(0, 1);
     tile.c = expected.data, tile.c_row = expected.stride[0];
+    char tiles[64];
+    if (kernel->enter != NULL) kernel->enter(tiles);
     kernel->run(&tile, m, n);
     tile.b = b.data, tile.b_row = b.stride[0], tile.b_dtype = dtype;
     tile.c = c.data, tile.c_row = c.stride[0];
     kernel->run_columns(&tile, m, n);
+    if (kernel->leave != NULL) kernel->leave(tiles);
     if (!kit_same_bits(&c, &expected) || !kit_gaps_intact(&c))
         kit_fail("%s: columns in place, %s, m %lld n %lld k %lld differ", kernel->name, tsr_dtype_name(dtype),
                  (long long)m, (long long)n, (long long)k);
     kit_free_all();
 }
 
+static void check_family_in_place(const tsr_gemm_kernel *const *kernels, const tsr_dtype *dtypes,
+                                  int64_t n_dtypes)
+{
+    for (; *kernels != NULL; kernels++) {
+        if (tsr_isa_missing((*kernels)->isa) != NULL || (*kernels)->run_columns == NULL) continue;
+        for (int trial = 0; trial < 200; trial++)
+            check_columns_in_place(*kernels, dtypes[kit_between(0, n_dtypes - 1)]);
+    }
+}
+
 static void test_columns_in_place(void **state)
 {
     (void)state;
-    static const tsr_dtype dtypes[] = {TSR_F32, TSR_BF16, TSR_F16};
-    for (int i = 0; tsr_gemm_f32_kernels[i] != NULL; i++)
-        for (int trial = 0; tsr_isa_missing(tsr_gemm_f32_kernels[i]->isa) == NULL && trial < 200; trial++)
-            check_columns_in_place(tsr_gemm_f32_kernels[i], dtypes[kit_between(0, 2)]);
-    for (int i = 0; tsr_gemm_bf16_kernels[i] != NULL; i++) {
-        const tsr_gemm_kernel *kernel = tsr_gemm_bf16_kernels[i];
-        if (tsr_isa_missing(kernel->isa) != NULL || kernel->run_columns == NULL) continue;
-        for (int trial = 0; trial < 200; trial++) check_columns_in_place(kernel, TSR_BF16);
-    }
+    check_family_in_place(tsr_gemm_f32_kernels, (tsr_dtype[]){TSR_F32, TSR_BF16, TSR_F16}, 3);
+    check_family_in_place(tsr_gemm_bf16_kernels, (tsr_dtype[]){TSR_BF16}, 1);
+    check_family_in_place(tsr_gemm_s8_kernels, (tsr_dtype[]){TSR_S8}, 1);
 }
 
 /* Wrong twins, each with a mistake that a real kernel might have: the check above must see it. */
@@ -266,35 +276,43 @@ static void random_products(tsr_context *ctx)
     check_product(ctx, 230, 40, 513);
     check_product(ctx, 40, 300, 520);
     check_product(ctx, 2, 2100, 3);
+    for (int i = 0; i < 3; i++) check_product(ctx, 530, 40, kit_one_in(2) ? 600 : 96);
 }
 static void test_products_match_reference(void **state)
 {
     (void)state;
-    kit_for_each_isa(random_products);
+    kit_for_each_gemm_isa(random_products);
+}
+
+static void check_batch(tsr_context *ctx, tsr_dtype dtype, int64_t batch, int64_t group, int64_t b_heads,
+                        int64_t m, int64_t n, int64_t k)
+{
+    const tsr_tensor a = kit_uniform(KIT_NEW(dtype, kit_any_input(), batch, b_heads * group, m, k), -1, 1);
+    const tsr_tensor b = kit_uniform(KIT_NEW(dtype, kit_any_input(), batch, b_heads, k, n), -1, 1);
+    const tsr_tensor c = kit_uniform(KIT_NEW(TSR_F32, KIT_PADDED, batch, b_heads * group, m, n), -1, 1);
+    const tsr_tensor expected = expected_of(&a, &b, &c, 1, 0.5f);
+    const tsr_gemm_args g = args_of(&a, &b, &c, 1, 0.5f);
+    KIT_OK(tsr_call_gemm(ctx, &g, NULL));
+    kit_check(&c, &expected, bound_for(k, &c, &expected), "batched %s gemm, group %lld k %lld",
+              tsr_dtype_name(dtype), (long long)group, (long long)k);
+    kit_free_all();
 }
 
 static void batched_products(tsr_context *ctx)
 {
-    for (int trial = 0; trial < 40; trial++) {
-        const int64_t batch = kit_between(1, 4), group = kit_between(1, 3), b_heads = kit_between(1, 4);
-        const int64_t m = kit_between(1, 40), n = kit_between(1, 40),
-                      k = kit_one_in(8) ? 600 : kit_between(0, 40);
-        const tsr_tensor a = kit_uniform(KIT_NEW(TSR_F32, kit_any_input(), batch, b_heads * group, m, k), -1,
-                                         1);
-        const tsr_tensor b = kit_uniform(KIT_NEW(TSR_F32, kit_any_input(), batch, b_heads, k, n), -1, 1);
-        const tsr_tensor c = kit_uniform(KIT_NEW(TSR_F32, KIT_PADDED, batch, b_heads * group, m, n), -1, 1);
-        const tsr_tensor expected = expected_of(&a, &b, &c, 1, 0.5f);
-        const tsr_gemm_args g = args_of(&a, &b, &c, 1, 0.5f);
-        KIT_OK(tsr_call_gemm(ctx, &g, NULL));
-        kit_check(&c, &expected, bound_for(k, &c, &expected), "batched gemm, group %lld k %lld",
-                  (long long)group, (long long)k);
-        kit_free_all();
-    }
+    for (int trial = 0; trial < 40; trial++)
+        check_batch(ctx, kit_one_in(2) ? TSR_F32 : TSR_BF16, kit_between(1, 4), kit_between(1, 3),
+                    kit_between(1, 4), kit_between(1, 40), kit_between(1, 40),
+                    kit_one_in(8) ? 600 : kit_between(0, 40));
+    /* More than one block of rows, in products that are and are not worth a run of their own. */
+    check_batch(ctx, TSR_BF16, 2, 1, 1, 600, 8, 20);
+    check_batch(ctx, TSR_BF16, 3, 1, 1, 600, 40, 100);
+    check_batch(ctx, TSR_BF16, 2, 1, 4, 600, 8, 64);
 }
 static void test_batches_match_reference(void **state)
 {
     (void)state;
-    kit_for_each_isa(batched_products);
+    kit_for_each_gemm_isa(batched_products);
 }
 
 /* Scattered matrices, each with a row stride of its own; B transposed in memory half of the time. */
@@ -342,29 +360,67 @@ static void pointer_products(tsr_context *ctx)
 static void test_pointers_match_reference(void **state)
 {
     (void)state;
-    kit_for_each_isa(pointer_products);
+    kit_for_each_gemm_isa(pointer_products);
 }
 
-/* The same bits for 1, 2 and 3 threads, and for rows of A alone. */
-static void same_bits(tsr_context *ctx)
+/* s8 rows a multiple of four bytes apart, and not: each product goes by its own stride. */
+static void s8_pointer_products(tsr_context *ctx)
 {
-    (void)ctx;
-    const int64_t shapes[][3] = {{150, 70, 40}, {33, 200, 700}, {300, 40, 513}};
-    for (int s = 0; s < 3; s++) {
+    enum { N = 6, M = 3, COLUMNS = 5, K = 64 };
+    tsr_tensor a[N], b[N], c[N], expected[N];
+    void *pointers[3][N];
+    int64_t strides[N];
+    for (int i = 0; i < N; i++) {
+        const tsr_tensor wide = kit_uniform(
+            KIT_NEW(TSR_S8, KIT_ROWS, M, K + (i == 0 ? 4 : kit_between(0, 6))), -99, 99);
+        a[i] = tsr_tensor_slice(&wide, 1, 0, K);
+        b[i] = kit_uniform(KIT_NEW(TSR_S8, KIT_ROWS, K, COLUMNS), -99, 99);
+        c[i] = KIT_NEW(TSR_I32, KIT_ROWS, M, COLUMNS);
+        expected[i] = expected_of(&a[i], &b[i], &c[i], 1, 0);
+        pointers[0][i] = a[i].data, pointers[1][i] = b[i].data, pointers[2][i] = c[i].data;
+        strides[i] = a[i].stride[0];
+    }
+    const tsr_gemm_args g = {
+        .m = M,
+        .n = COLUMNS,
+        .k = K,
+        .batch = 1,
+        .num_heads = N,
+        .a = {.dtype = TSR_S8, .pointers = pointers[0], .strides = strides, .col = 1, .group = 1},
+        .b = {.dtype = TSR_S8, .pointers = pointers[1], .row = COLUMNS, .col = 1, .group = 1},
+        .c = {.dtype = TSR_I32, .pointers = pointers[2], .row = COLUMNS, .col = 1, .group = 1},
+        .alpha = 1,
+    };
+    KIT_OK(tsr_call_gemm(ctx, &g, NULL));
+    for (int i = 0; i < N; i++) kit_check(&c[i], &expected[i], KIT_EXACT, "s8 pointer gemm %d", i);
+    kit_free_all();
+}
+static void test_s8_pointers_of_any_stride(void **state)
+{
+    (void)state;
+    kit_for_each_gemm_isa(s8_pointer_products);
+}
+
+/* The same bits for 1, 2 and 3 threads, for rows of A alone, and for a C whose columns are apart. */
+static void same_bits_of(tsr_dtype dtype, float alpha)
+{
+    const tsr_dtype c_dtype = dtype == TSR_S8 ? TSR_I32 : TSR_F32;
+    const int64_t shapes[][3] = {{150, 70, 40}, {33, 200, 700}, {300, 40, 513}, {530, 40, 1100}};
+    for (int s = 0; s < 4; s++) {
         const int64_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
-        const tsr_tensor a = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, m, k));
-        const tsr_tensor b = kit_normal(KIT_NEW(TSR_F32, kit_any_input(), k, n));
+        const tsr_tensor a = kit_uniform(KIT_NEW(dtype, KIT_ROWS, m, k), -99, 99);
+        const tsr_tensor b = kit_uniform(KIT_NEW(dtype, kit_any_input(), k, n), -99, 99);
         tsr_tensor c[3];
         for (int t = 0; t < 3; t++) {
             tsr_context *threads = kit_cpu_with_threads(t + 1);
-            c[t] = KIT_NEW(TSR_F32, KIT_ROWS, m, n);
-            tsr_gemm_args g = args_of(&a, &b, &c[t], 1, 0);
+            c[t] = KIT_NEW(c_dtype, t < 2 ? KIT_ROWS : KIT_GAPS, m, n);
+            tsr_gemm_args g = args_of(&a, &b, &c[t], alpha, 0);
             KIT_OK(tsr_call_gemm(threads, &g, NULL));
             if (!kit_same_bits(&c[0], &c[t])) kit_fail("gemm: %d threads give other bits than 1", t + 1);
             const int64_t row = kit_between(0, m - 1);
             const tsr_tensor one_a = tsr_tensor_slice(&a, 0, row, 1),
-                             one_c = KIT_NEW(TSR_F32, KIT_ROWS, 1, n);
-            g = args_of(&one_a, &b, &one_c, 1, 0);
+                             one_c = KIT_NEW(c_dtype, KIT_ROWS, 1, n);
+            g = args_of(&one_a, &b, &one_c, alpha, 0);
             KIT_OK(tsr_call_gemm(threads, &g, NULL));
             const tsr_tensor in_batch = tsr_tensor_slice(&c[t], 0, row, 1);
             if (!kit_same_bits(&one_c, &in_batch)) kit_fail("gemm: row %d alone has other bits", (int)row);
@@ -373,10 +429,18 @@ static void same_bits(tsr_context *ctx)
         kit_free_all();
     }
 }
+static void same_bits(tsr_context *ctx)
+{
+    (void)ctx;
+    same_bits_of(TSR_F32, 1);
+    same_bits_of(TSR_BF16, 1);
+    same_bits_of(TSR_BF16, 0.3f);
+    same_bits_of(TSR_S8, 1);
+}
 static void test_bits_do_not_depend_on_threads_or_rows(void **state)
 {
     (void)state;
-    kit_for_each_isa(same_bits);
+    kit_for_each_gemm_isa(same_bits);
 }
 
 /* A NaN in row i of A spoils row i of C and no other; one in column j of B its column. */
@@ -397,7 +461,7 @@ static void nan_stays(tsr_context *ctx)
 static void test_nan_reaches_its_row_and_column_only(void **state)
 {
     (void)state;
-    kit_for_each_isa(nan_stays);
+    kit_for_each_gemm_isa(nan_stays);
 }
 
 int main(void)
@@ -410,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_products_match_reference),
         cmocka_unit_test(test_batches_match_reference),
         cmocka_unit_test(test_pointers_match_reference),
+        cmocka_unit_test(test_s8_pointers_of_any_stride),
         cmocka_unit_test(test_bits_do_not_depend_on_threads_or_rows),
         cmocka_unit_test(test_nan_reaches_its_row_and_column_only),
     };

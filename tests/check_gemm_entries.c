@@ -238,7 +238,7 @@ static void on_the_reference(void **state)
 static void on_the_cpu(void **state)
 {
     (void)state;
-    kit_for_each_isa(check_random_batches);
+    kit_for_each_gemm_isa(check_random_batches);
 }
 
 int main(void)

@@ -8,8 +8,9 @@
  * does for k < 2^17. f64: the reference backend. A transposed operand is a view with its strides exchanged. C
  * overlaps neither input nor itself.
  *
- * The sum over k is cut into chunks of a constant length, each summed from zero in order and the chunks
- * added in order: bitwise equal for any number of threads, and a row's result does not depend on m.
+ * The sum over k has an order that depends on k alone (chunks of a constant length, summed from zero and
+ * added up; docs/NUMERICS.md): bitwise equal for any number of threads, and a row's result does not depend
+ * on m.
  *
  * Backward, for an incoming dC:   dA = alpha * dC B^T + beta * dA     dB = alpha * A^T dC + beta * dB
  * (the beta of a backward adds to gradients; dA or dB may be NULL if it is not wanted).

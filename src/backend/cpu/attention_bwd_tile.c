@@ -17,7 +17,7 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     w->q_words = attention_words(w->gemm, a->d);
     w->dout_words = attention_words(w->gemm, a->dv);
     w->group = a->hkv > 0 ? a->hq / a->hkv : 0;
-    w->bm = w->score->bwd_queries, w->bn = w->score->bwd_keys;
+    w->bm = w->gemm->attention.bwd_queries, w->bn = w->gemm->attention.bwd_keys;
     assert(attention_max(w->bm, w->bn) <= ATTENTION_MAX_GROUPS * w->gemm->mr);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
     w->n_tiles = attention_round_up(a->lk, w->bn) / w->bn;
@@ -151,98 +151,59 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     }
 }
 
-/* S and dP of rows [i, i + m), before alpha, where a row sees something and to within a strip. */
-static void multiply_scores(attention_bwd_tile *t, int64_t i, int64_t m, attention_beside *beside)
+/* S and dP, before alpha, where a row sees something and to within a strip. */
+static void multiply_scores(attention_bwd_tile *t)
 {
     const attention_backward *w = t->w;
-    const int64_t nr = w->gemm->nr, size = 4 / w->gemm->k_word;
-    const attention_span *columns = t->columns + i / w->gemm->mr;
+    const int64_t nr = w->gemm->nr;
     attention_product p = {.gemm = w->gemm,
-                           .a = (const char *)t->q_left.data + i * t->q_left.row * size,
+                           .a = t->q_left.data,
                            .a_row = t->q_left.row,
                            .a_k = 1,
                            .b = t->k_panels,
                            .b_row = nr,
                            .b_strip = nr * w->q_words,
-                           .c = t->s + i * w->s_stride,
+                           .c = t->s,
                            .c_row = w->s_stride,
-                           .m = m,
+                           .m = t->queries.end - t->queries.begin,
                            .n = t->keys.end - t->keys.begin,
                            .k = w->a->d,
                            .alpha = 1,
                            .beta = 0,
-                           .fetch = &t->fetch,
-                           .beside = beside};
-    attention_product_columns(&p, columns);
-    p.a = (const char *)t->dout_left.data + i * t->dout_left.row * size, p.a_row = t->dout_left.row;
+                           .fetch = &t->fetch};
+    attention_product_columns(&p, t->columns);
+    p.a = t->dout_left.data, p.a_row = t->dout_left.row;
     p.b = t->v_panels, p.b_strip = nr * w->dout_words;
-    p.c = t->dp + i * w->s_stride, p.k = w->a->dv;
-    attention_product_columns(&p, columns);
-}
-
-/* A group of rows, as many as the micro-kernel has, whose S and dP become P and dS. */
-typedef struct score_group {
-    attention_bwd_tile *t;
-    const float *delta;
-    bool dbias;
-    int64_t i, rows; /* of the tile */
-} score_group;
-
-static void find_gradients(void *arg, int64_t first, int64_t n)
-{
-    const score_group *x = arg;
-    attention_bwd_tile *t = x->t;
-    const attention_backward *w = t->w;
-    const int64_t i = x->i + first, width = attention_round_up(t->keys.end - t->keys.begin, w->gemm->nr);
-    const attention_span columns = t->columns[x->i / w->gemm->mr];
-    const tsr_attention_rows rows = {.features = &t->features,
-                                     .row = t->queries.begin + i,
-                                     .n_rows = n,
-                                     .key = t->keys.begin,
-                                     .begin = columns.begin,
-                                     .end = columns.end,
-                                     .s = t->s + i * w->s_stride,
-                                     .s_stride = w->s_stride,
-                                     .alpha = t->features.alpha,
-                                     .to_bf16 = w->bf16 && !x->dbias};
-    float *dp = t->dp + i * w->s_stride;
-    w->score->backward(&rows, width, t->lse + i, x->delta + i, dp, x->dbias ? dp : NULL, w->s_stride);
-}
-
-/* Where tiles multiply beside the vector units, a group's gradients are found beside the next one's products.
- */
-static void find_scores_beside(attention_bwd_tile *t, const float *delta, bool dbias)
-{
-    const tsr_gemm_kernel *gemm = t->w->gemm;
-    const int64_t mr = gemm->mr, m = t->queries.end - t->queries.begin;
-    score_group before = {t, delta, dbias, 0, 0};
-    for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
-        const int64_t rows = attention_min(mr, m - i), runs = 2 * attention_runs(gemm, t->columns[g]);
-        attention_beside beside = attention_beside_runs(find_gradients, &before, before.rows, runs);
-        multiply_scores(t, i, rows, &beside);
-        attention_beside_finish(&beside);
-        before.i = i, before.rows = rows;
-    }
-    if (before.rows > 0) find_gradients(&before, 0, before.rows);
+    p.c = t->dp, p.k = w->a->dv;
+    attention_product_columns(&p, t->columns);
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
 {
     const attention_backward *w = t->w;
-    const int64_t mr = w->gemm->mr, m = t->queries.end - t->queries.begin;
+    const int64_t mr = w->gemm->mr, nr = w->gemm->nr;
+    const int64_t m = t->queries.end - t->queries.begin, n = t->keys.end - t->keys.begin;
+    const int64_t width = attention_round_up(n, nr);
     if (!attention_mask_shows(&t->features, t->queries, t->keys)) {
         for (int64_t g = 0; g * mr < m; g++) t->columns[g] = (attention_span){0, 0};
         return false;
     }
-    attention_columns_seen(&t->features, t->queries, t->keys, mr, w->gemm->nr, t->columns);
-    if (w->gemm->beside_vectors) {
-        find_scores_beside(t, delta, dbias);
-        return true;
-    }
-    multiply_scores(t, 0, m, NULL);
-    for (int64_t i = 0; i < m; i += mr) {
-        score_group group = {t, delta, dbias, i, attention_min(mr, m - i)};
-        find_gradients(&group, 0, group.rows);
+    attention_columns_seen(&t->features, t->queries, t->keys, mr, nr, t->columns);
+    multiply_scores(t);
+
+    for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
+        const tsr_attention_rows rows = {.features = &t->features,
+                                         .row = t->queries.begin + i,
+                                         .n_rows = attention_min(mr, m - i),
+                                         .key = t->keys.begin,
+                                         .begin = t->columns[g].begin,
+                                         .end = t->columns[g].end,
+                                         .s = t->s + i * w->s_stride,
+                                         .s_stride = w->s_stride,
+                                         .alpha = t->features.alpha,
+                                         .to_bf16 = w->bf16 && !dbias};
+        float *dp = t->dp + i * w->s_stride;
+        w->score->backward(&rows, width, t->lse + i, delta + i, dp, dbias ? dp : NULL, w->s_stride);
     }
     return true;
 }

@@ -15,9 +15,9 @@
  * heads are served in rounds: their K and V are packed by all threads, then every query block of every query
  * head is an item. Q [BM, D], O [BM, Dv], m and l of a block live in the slot's scratch, where the second
  * cache holds them; S only of the group of rows, as many as the micro-kernel has, that is under way, in the
- * first; on AMX of three groups, in the second. Key tiles are counted from each sequence's key 0 and have a
- * length that is a constant of the kernels, so that a row's result depends on nothing but its data. Sequences
- * of few queries are attention_decode.c's; the two share the workspace, one after the other.
+ * first (on AMX, whose tiles have more keys, in the second). Key tiles are counted from each sequence's key 0
+ * and have a length that is a constant of the kernels, so that a row's result depends on nothing but its
+ * data. Sequences of few queries are attention_decode.c's; the two share the workspace, one after the other.
  *
  * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
  */
@@ -45,7 +45,6 @@ typedef struct forward {
     int64_t q_words;                      /* of a row of Q and K */
     int64_t q_stride, s_stride, o_stride; /* words between rows */
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
-    int64_t n_scores;                     /* groups of rows whose scores are held at a time */
     int64_t scratch_floats;               /* of a slot */
     bool v_in_place;                      /* V is read where it lies */
     bool gathers;                         /* k and v are in pages or int8: a tile becomes rows first */
@@ -74,8 +73,8 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     }
     const int64_t nr = w->gemm->nr, n_threads = tsr_threads_count(cpu->threads), heads = a->b * a->hkv;
     w->group = heads > 0 ? a->hq / a->hkv : 0;
-    w->bm = attention_max(1, w->score->fwd_queries / w->gemm->mr) * w->gemm->mr;
-    w->bn = w->score->fwd_keys;
+    w->bm = attention_max(1, w->gemm->attention.fwd_queries / w->gemm->mr) * w->gemm->mr;
+    w->bn = w->gemm->attention.fwd_keys;
     assert(!w->bf16 || w->gemm->nr % (2 * w->score->lanes) == 0);
     assert(w->bm <= ATTENTION_MAX_GROUPS * w->gemm->mr && w->bn % (w->gemm->k_word * w->gemm->k_align) == 0);
     w->n_blocks = attention_round_up(a->lq, w->bm) / w->bm;
@@ -90,9 +89,7 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->v_in_place = !w->bf16 && !w->gathers && attention_in_place(w->gemm, &v, a->dv);
     const int64_t v_words = attention_words(w->gemm, a->lk) * attention_round_up(a->dv, nr);
     w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : v_words), 16);
-    w->n_scores = w->gemm->beside_vectors ? 3 : 1;
-    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 3) + w->n_scores * w->gemm->mr * w->s_stride +
-                        w->bn * nr;
+    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 3) + w->gemm->mr * w->s_stride + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
     /* As many heads as one per thread and 1 MiB take, the same number in every round. */
@@ -154,14 +151,6 @@ static void pack_tile(const forward *w, int64_t kv_head, int64_t index, int64_t 
                                              attention_right_is_finite(w->cpu, w->gemm, &right, n, a->dv);
 }
 
-/* A group of a block's rows, as many as the micro-kernel has, against a key tile. */
-typedef struct group_tile {
-    int64_t i, rows; /* of the block */
-    attention_span keys, seen;
-    bool all; /* every row sees all keys, or no hidden value could show */
-    float *s; /* its scores; NULL: no group, all else 0 */
-} group_tile;
-
 /* A query block, with its scratch. */
 typedef struct block {
     const forward *w;
@@ -172,130 +161,70 @@ typedef struct block {
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *l_bf16, *gather;
-
-    /* Where tiles multiply beside the vector units: those whose softmax, and whose product with V, is next.
-     */
-    group_tile scored, weighed;
-    int64_t n_scored;
 } block;
 
-static void multiply_scores(const block *b, const group_tile *g, attention_beside *beside)
+/* One group of rows, from row i on, against a key tile: its scores stay near. */
+static void attend_as_group(const block *b, int64_t i, attention_span keys, attention_span seen, bool all)
 {
     const forward *w = b->w;
-    const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = g->keys.end - g->keys.begin;
+    const int64_t nr = w->gemm->nr, rows = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i);
+    const int64_t k_word = w->gemm->k_word, n = keys.end - keys.begin;
     const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
-    const float *v = b->v.data + g->keys.begin / k_word * b->v.stride;
+    const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
     const attention_product scores = {.gemm = w->gemm,
-                                      .a = (const char *)b->q.data + g->i * b->q.row * (4 / k_word),
+                                      .a = (const char *)b->q.data + i * b->q.row * (4 / k_word),
                                       .a_row = b->q.row,
                                       .a_k = 1,
-                                      .b = b->k + g->keys.begin * w->q_words,
+                                      .b = k,
                                       .b_row = nr,
                                       .b_strip = nr * w->q_words,
-                                      .c = g->s,
+                                      .c = b->s,
                                       .c_row = w->s_stride,
-                                      .m = g->rows,
+                                      .m = rows,
                                       .n = n,
                                       .k = w->a->d,
                                       .alpha = 1,
                                       .beta = 0,
-                                      .ahead = g->i == 0 && lies_in_line ? v : NULL,
-                                      .beside = beside};
-    attention_product_columns(&scores, &g->seen);
-}
+                                      .ahead = i == 0 && lies_in_line ? v : NULL};
+    attention_product_columns(&scores, &seen);
 
-/* The softmax of a group's rows. */
-typedef struct softmax {
-    const block *b;
-    const group_tile *g;
-} softmax;
-
-static void softmax_rows(void *arg, int64_t first, int64_t n)
-{
-    const softmax *x = arg;
-    const block *b = x->b;
-    const group_tile *g = x->g;
-    const forward *w = b->w;
-    const int64_t i = g->i + first;
     const tsr_attention_rows t = {.features = &b->features,
                                   .row = b->queries.begin + i,
-                                  .n_rows = n,
-                                  .key = g->keys.begin,
-                                  .begin = g->seen.begin,
-                                  .end = g->seen.end,
-                                  .s = g->s + first * w->s_stride,
+                                  .n_rows = rows,
+                                  .key = keys.begin,
+                                  .begin = seen.begin,
+                                  .end = seen.end,
+                                  .s = b->s,
                                   .s_stride = w->s_stride,
                                   .alpha = b->features.alpha,
                                   .l_bf16 = w->bf16 ? b->l_bf16 + i : NULL};
-    w->score->forward(&t, b->m + i, b->l + i, b->o + i * w->o_stride, w->o_stride, w->a->dv);
-}
+    float *o = b->o + i * w->o_stride;
+    w->score->forward(&t, b->m + i, b->l + i, o, w->o_stride, w->a->dv);
 
-static void multiply_values(const block *b, const group_tile *g, attention_beside *beside)
-{
-    const forward *w = b->w;
-    const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = g->keys.end - g->keys.begin;
-    const float *k = b->k + g->keys.begin * w->q_words;
     const attention_product out = {.gemm = w->gemm,
-                                   .a = g->s,
+                                   .a = b->s,
                                    .a_row = w->s_stride * k_word,
                                    .a_k = 1,
-                                   .b = b->v.data + g->keys.begin / k_word * b->v.stride,
+                                   .b = v,
                                    .b_row = w->v_in_place ? b->v.stride : nr,
                                    .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
-                                   .c = b->o + g->i * w->o_stride,
+                                   .c = o,
                                    .c_row = w->o_stride,
-                                   .m = g->rows,
+                                   .m = rows,
                                    .n = w->a->dv,
                                    .k = n,
                                    .alpha = 1,
                                    .beta = 1,
-                                   .ahead = g->i == 0 && g->keys.end < b->features.lk ? k + n * w->q_words
-                                                                                      : NULL,
-                                   .beside = beside};
-    if (g->all) {
-        attention_product_depth(&out, &g->seen);
+                                   .ahead = i == 0 && keys.end < b->features.lk ? k + n * w->q_words : NULL};
+    if (all) {
+        attention_product_depth(&out, &seen);
     } else {
-        const attention_pairs pairs = {&b->features, b->queries.begin + g->i, g->keys.begin, false};
-        attention_product_visible(&out, &g->seen, &pairs, b->gather);
+        const attention_pairs pairs = {&b->features, b->queries.begin + i, keys.begin, false};
+        attention_product_visible(&out, &seen, &pairs, b->gather);
     }
 }
 
-/*
- * One step of three groups at once: the product with V of the first, the softmax of the second, the scores of
- * the third, `next` (s NULL: there is none). The second is worked on beside the products, but for the first's
- * where they are the same rows, whose O the softmax may scale.
- */
-static void attend_beside(block *b, const group_tile *next)
-{
-    const forward *w = b->w;
-    const group_tile scored = b->scored;
-    const bool other_rows = b->weighed.i != scored.i;
-    softmax x = {b, &scored};
-    int64_t runs = attention_runs(w->gemm, next->seen);
-    if (b->weighed.s != NULL && other_rows) runs += attention_runs(w->gemm, (attention_span){0, w->a->dv});
-    attention_beside beside = attention_beside_runs(softmax_rows, &x, scored.rows, runs);
-    if (b->weighed.s != NULL) multiply_values(b, &b->weighed, other_rows ? &beside : NULL);
-    if (next->s != NULL) multiply_scores(b, next, &beside);
-    attention_beside_finish(&beside);
-    b->weighed = scored, b->scored = *next;
-}
-
-/* Its scores never leave the first cache; beside the vector units, those of three are in the second. */
-static void attend_as_group(block *b, group_tile *g)
-{
-    const forward *w = b->w;
-    g->s = b->s + b->n_scored++ % w->n_scores * w->gemm->mr * w->s_stride;
-    if (w->gemm->beside_vectors) {
-        attend_beside(b, g);
-        return;
-    }
-    multiply_scores(b, g, NULL);
-    softmax x = {b, g};
-    softmax_rows(&x, 0, g->rows);
-    multiply_values(b, g, NULL);
-}
-
-static void attend_to_tile(block *b, int64_t tile)
+static void attend_to_tile(const block *b, int64_t tile)
 {
     const forward *w = b->w;
     const int64_t mr = w->gemm->mr, rows = b->queries.end - b->queries.begin;
@@ -305,17 +234,8 @@ static void attend_to_tile(block *b, int64_t tile)
     attention_span seen[ATTENTION_MAX_GROUPS];
     attention_columns_seen(&b->features, b->queries, keys, mr, w->gemm->nr, seen);
     const bool all = b->v_finite[tile] || attention_sees_all(&b->features, b->queries, keys);
-    for (int64_t i = 0, g = 0; i < rows; i += mr, g++) {
-        group_tile group = {i, attention_min(mr, rows - i), keys, seen[g], all, NULL};
-        if (seen[g].begin < seen[g].end) attend_as_group(b, &group);
-    }
-}
-
-/* What is under way when the last group's scores were multiplied. */
-static void attend_to_rest(block *b)
-{
-    const group_tile none = {.s = NULL};
-    while (b->scored.s != NULL || b->weighed.s != NULL) attend_beside(b, &none);
+    for (int64_t i = 0, g = 0; i < rows; i += mr, g++)
+        if (seen[g].begin < seen[g].end) attend_as_group(b, i, keys, seen[g], all);
 }
 
 /* out = O / l and lse of the rows from `first` on; rows that saw nothing, or are padding, are empty. */
@@ -378,7 +298,7 @@ static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, in
                .queries = {first, attention_max(first, attention_min(first + n_rows, s.lq))},
                .v_finite = w->v_finite + index * w->n_tiles,
                .s = q + w->bm * w->q_stride};
-    b.o = b.s + w->n_scores * w->gemm->mr * w->s_stride;
+    b.o = b.s + w->gemm->mr * w->s_stride;
     b.m = b.o + w->bm * w->o_stride;
     b.l = b.m + w->bm;
     b.l_bf16 = b.l + w->bm;
@@ -390,7 +310,6 @@ static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, in
         start(&b, &s, head, q, w->packed + index * w->head_floats);
         const attention_span keys = attention_keys_seen(&b.features, b.queries);
         for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) attend_to_tile(&b, t);
-        attend_to_rest(&b);
         if (w->gemm->leave != NULL) w->gemm->leave(tiles);
     }
     finish(&b, &s, head, first, n_rows);

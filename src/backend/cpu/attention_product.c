@@ -111,22 +111,6 @@ static void fetch_ahead(tsr_gemm_tile *t, const float **ahead, int64_t nr)
     *ahead += t->k * nr;
 }
 
-attention_beside attention_beside_runs(void (*work)(void *, int64_t, int64_t), void *arg, int64_t n_rows,
-                                       int64_t n_runs)
-{
-    return (attention_beside){work, arg, n_rows, 0, (n_rows + n_runs - 1) / attention_max(1, n_runs)};
-}
-
-static void work_beside(attention_beside *b, int64_t most)
-{
-    if (b->done == b->n_rows) return;
-    const int64_t n = attention_min(most, b->n_rows - b->done);
-    b->work(b->arg, b->done, n);
-    b->done += n;
-}
-
-void attention_beside_finish(attention_beside *b) { work_beside(b, b->n_rows); }
-
 void attention_product_columns(const attention_product *p, const attention_span *columns)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
@@ -141,7 +125,6 @@ void attention_product_columns(const attention_product *p, const attention_span 
             fetch_lines(p->fetch);
             fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), nr);
-            if (p->beside != NULL) work_beside(p->beside, p->beside->each);
         }
     }
 }
@@ -161,7 +144,6 @@ void attention_product_depth(const attention_product *p, const attention_span *d
             fetch_ahead(&t, &ahead, nr);
             fetch_lines(p->fetch);
             p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
-            if (p->beside != NULL) work_beside(p->beside, p->beside->each);
         }
     }
 }

@@ -30,29 +30,6 @@ typedef struct attention_fetch {
 /* Appends n rows of d elements, unless these lie apart from one another. */
 void attention_fetch_later(attention_fetch *f, const attention_rows *rows, int64_t n, int64_t d);
 
-/*
- * Rows of scores that the vector units work on beside a product's tiles (tsr_gemm_kernel.beside_vectors):
- * some after each run of the micro-kernel, whose tiles are still multiplying while the processor, out of
- * order, begins with these.
- */
-typedef struct attention_beside {
-    void (*work)(void *arg, int64_t first, int64_t n); /* on rows [first, first + n) */
-    void *arg;
-    int64_t n_rows, done, each; /* rows after a run */
-} attention_beside;
-
-/* Runs of the micro-kernel for a group of rows and these columns. */
-static inline int64_t attention_runs(const tsr_gemm_kernel *gemm, attention_span columns)
-{
-    return columns.end > columns.begin ? (columns.end - 1) / gemm->nr - columns.begin / gemm->nr + 1 : 0;
-}
-
-/* n_rows in equal parts after each of n_runs. */
-attention_beside attention_beside_runs(void (*work)(void *, int64_t, int64_t), void *arg, int64_t n_rows,
-                                       int64_t n_runs);
-/* Works on the rows that are left. */
-void attention_beside_finish(attention_beside *b);
-
 typedef struct attention_product {
     const tsr_gemm_kernel *gemm; /* f32 or bf16 */
     const void *a;
@@ -63,9 +40,8 @@ typedef struct attention_product {
     int64_t c_row;
     int64_t m, n, k;
     float alpha, beta;
-    const float *ahead;       /* wanted next: nr of it are fetched into the second cache with each row of B */
-    attention_fetch *fetch;   /* wanted later: a few lines of it with each call; or NULL */
-    attention_beside *beside; /* or NULL */
+    const float *ahead;     /* wanted next: nr of it are fetched into the second cache with each row of B */
+    attention_fetch *fetch; /* wanted later: a few lines of it with each call; or NULL */
 } attention_product;
 
 /* Words along k, padded to what the micro-kernel goes by. */

@@ -1,15 +1,17 @@
 /* backend/cpu/gemm_block.c - tiles, panels and chunks of one block of a product */
 #include "backend/cpu/gemm_block.h"
 
+#include <assert.h>
+
 #include "backend/cpu/gemm_fetch.h"
 #include "backend/weight_values.h"
 
-enum { PAD_WORDS = 16, LEAST_NR = 8 };
+enum { PAD_WORDS = 16 };
 
 static int64_t nbytes_of(tsr_dtype dtype) { return (int64_t)tsr_dtype_nbytes(dtype); }
 
 /* Elements of k in a word of the packed panels: an f32 product reads panels of bf16 pairs as well. */
-int64_t gemm_chunk_k(const gemm_product *p) { return GEMM_CHUNK_WORDS * p->kernel->k_word; }
+int64_t gemm_chunk_k(const gemm_product *p) { return (int64_t)p->kernel->chunk_words * p->kernel->k_word; }
 
 int64_t gemm_n_chunks(const gemm_product *p) { return gemm_max(1, gemm_ceil_div(p->k, gemm_chunk_k(p))); }
 
@@ -42,12 +44,14 @@ bool gemm_a_in_place(const gemm_product *p)
 {
     const gemm_operand *a = &p->a;
     const int64_t row_nbytes = a->row * nbytes_of(a->dtype);
-    if (multiplies_integers(p) || a->col != 1) return false;
+    if (a->col != 1 || p->type == GEMM_S4) return false;
+    if (p->type == GEMM_S8 && (!p->kernel->multiplies_rows || a->dtype != TSR_S8 || a->row % 4 != 0))
+        return false;
     /* Rows that fall into the same sets of the first cache are copied; at one block of columns, which reads
      * them once, only where a tile has more of them than ways. */
-    const int64_t apart = p->n <= GEMM_BLOCK_COLUMNS ? 4096 : 1024;
+    const int64_t apart = p->n <= p->kernel->block_columns ? 4096 : 1024;
     if (p->m > 4 && row_nbytes % apart == 0) return false;
-    if (p->type == GEMM_BF16) return p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
+    if (p->kernel->multiplies_rows) return p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
     return a->dtype == TSR_F32;
 }
 
@@ -70,8 +74,9 @@ void gemm_take_a(gemm_product *p, tsr_arena *memory)
     const size_t words = (size_t)last * (size_t)row_words(p, 0) + (size_t)row_words(p, last);
     p->a_packed = tsr_arena_take(memory, (size_t)p->m, words > SIZE_MAX / 4 ? SIZE_MAX : words * 4);
     if (!multiplies_integers(p)) return;
-    p->a_sums = tsr_arena_take(memory, (size_t)p->m,
-                               (size_t)chunks * (size_t)sums_of_row(p) * sizeof(int32_t));
+    if (!p->kernel->multiplies_rows)
+        p->a_sums = tsr_arena_take(memory, (size_t)p->m,
+                                   (size_t)chunks * (size_t)sums_of_row(p) * sizeof(int32_t));
     if (p->a.dtype == TSR_S8) return;
     p->a_quantised = tsr_arena_take(memory, (size_t)p->m, (size_t)p->k);
     p->a_scales = tsr_arena_take(memory, (size_t)p->m, sizeof(float));
@@ -118,7 +123,7 @@ static void pack_chunk(const gemm_product *p, int64_t chunk, int64_t i, int64_t 
         p->kernel->pack_a(to, ld, at, a.row, a.col, m, k, 0, NULL, 0);
     else
         p->kernel->pack_a(to, ld, at, a.row, a.col, m, k, p->type == GEMM_S4 ? p->group : 0,
-                          sums_row(p, chunk, i), sums_of_row(p));
+                          p->a_sums != NULL ? sums_row(p, chunk, i) : NULL, sums_of_row(p));
 }
 
 void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m)
@@ -132,7 +137,15 @@ void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m)
 bool gemm_b_columns_in_place(const gemm_product *p)
 {
     return p->b_packed == NULL && p->b.row == 1 && p->b.col != 1 && p->m <= p->kernel->columns_mr &&
-           p->k % p->kernel->k_word == 0;
+           p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
+}
+
+void gemm_pack_panel(const gemm_product *p, int64_t index, char *panels)
+{
+    const int64_t nr = p->kernel->nr, j = index * nr;
+    const char *at = p->b.data + j * p->b.col * nbytes_of(p->b.dtype);
+    p->kernel->pack_b(panels + index * p->b_panel_nbytes, at, p->b.dtype, p->b.row, p->b.col, p->k,
+                      gemm_min(nr, p->n - j));
 }
 
 /* Packed panels of 16 bits, which products in f32 widen. */
@@ -158,8 +171,8 @@ static int64_t own_panel_nbytes(const gemm_product *p)
 int32_t gemm_group_chunks(const gemm_product *p, int64_t rows, int64_t l2_nbytes)
 {
     if (gemm_ceil_div(rows, p->kernel->mr) <= GEMM_FEW_TILES) return 1;
-    const int64_t panels = gemm_ceil_div(gemm_min(p->n, GEMM_BLOCK_COLUMNS), p->kernel->nr);
-    const int64_t nbytes = panels * p->kernel->nr * GEMM_CHUNK_WORDS * 4;
+    const int64_t panels = gemm_ceil_div(gemm_min(p->n, p->kernel->block_columns), p->kernel->nr);
+    const int64_t nbytes = panels * p->kernel->nr * p->kernel->chunk_words * 4;
     const int64_t room = gemm_min(GEMM_MOST_CHUNKS, l2_nbytes / 4 / nbytes);
     return (int32_t)gemm_max(1, gemm_min(room, gemm_n_chunks(p)));
 }
@@ -167,14 +180,14 @@ int32_t gemm_group_chunks(const gemm_product *p, int64_t rows, int64_t l2_nbytes
 gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *memory)
 {
     const tsr_gemm_kernel *kernel = p->kernel;
-    const int64_t panels = gemm_ceil_div(gemm_min(p->n, GEMM_BLOCK_COLUMNS), kernel->nr);
+    const int64_t panels = gemm_ceil_div(gemm_min(p->n, kernel->block_columns), kernel->nr);
     const bool one_chunk = gemm_n_chunks(p) == 1;
     gemm_scratch s = {0};
-    if (p->b_packed == NULL || widens_first(p, rows))
+    if ((p->b_packed == NULL && !p->packs_b) || widens_first(p, rows))
         s.panels = tsr_arena_take(memory, (size_t)(panels * p->group_chunks), (size_t)own_panel_nbytes(p));
     if (!p->c_in_place)
-        s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? kernel->mr : rows),
-                                (size_t)((one_chunk ? 1 : panels) * kernel->nr) * sizeof(uint32_t));
+        s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? 1 : gemm_ceil_div(rows, kernel->mr) * panels),
+                                (size_t)(kernel->mr * kernel->nr) * sizeof(uint32_t));
     return s;
 }
 
@@ -215,11 +228,12 @@ typedef struct block {
     int64_t i, m, j, n;
     const gemm_next *next;
     const gemm_scratch *scratch;
-    int64_t sums_row;
     bool has_one_chunk;
     bool widens;         /* panels of 16 bits, before tiles meet them */
     bool fetches_panels; /* a tile, instead of rows */
 } block;
+
+static int64_t panels_of(const block *b) { return gemm_ceil_div(b->n, b->p->kernel->nr); }
 
 /* Rows [first, first + n) of the block's t-th tile of n_tiles nearly equal ones. */
 static int64_t tile_rows(int64_t m, int64_t n_tiles, int64_t t, int64_t *first)
@@ -235,8 +249,9 @@ typedef struct pass {
     const char *a; /* the product's row 0, in this chunk */
     int64_t a_row_nbytes;
     const int32_t *a_sums;
-    int64_t steps; /* that a micro-kernel makes along k */
-    bool stores;   /* sums are finished, and go where C is */
+    int64_t steps;  /* that a micro-kernel makes along k */
+    bool fetches_c; /* the next run's: tiles follow one another as their sums lie */
+    bool stores;    /* sums are finished, and go where C is */
 } pass;
 
 static void find_a(const gemm_product *p, int64_t chunk, pass *s)
@@ -251,7 +266,7 @@ static void find_a(const gemm_product *p, int64_t chunk, pass *s)
     } else {
         const gemm_operand *a = &p->a;
         s->a = a->data + chunk * gemm_chunk_k(p) * a->col * nbytes_of(a->dtype);
-        t->a_row = a->row, t->a_k = a->col;
+        t->a_row = p->type == GEMM_S8 ? a->row / 4 : a->row, t->a_k = a->col;
         s->a_row_nbytes = a->row * nbytes_of(a->dtype);
     }
 }
@@ -273,7 +288,7 @@ static pass pass_of(const block *b, int64_t chunk)
                                      : in_place ? p->beta
                                                 : 0};
     s.steps = gemm_max(1, meets_16 && p->b_dtype == TSR_BF16 ? gemm_ceil_div(k, 2) : s.tile.k);
-    s.tile.c_row = in_place ? p->store.c_row : n_chunks == 1 ? p->kernel->nr : b->sums_row;
+    s.tile.c_row = in_place ? p->store.c_row : p->kernel->nr;
     find_a(p, chunk, &s);
     return s;
 }
@@ -304,6 +319,16 @@ typedef struct ahead {
     int64_t step; /* bytes with each word row */
 } ahead;
 
+/*
+ * The sums of the tile from row i and column j on, where there are several chunks: [mr][nr], tile by tile as
+ * they are run. (Tiles are nearly equal: the t-th begins within the mr rows that end with row t mr.)
+ */
+static uint32_t *sums_at(const block *b, int64_t i, int64_t j)
+{
+    const int64_t mr = b->p->kernel->mr, nr = b->p->kernel->nr;
+    return b->scratch->sums + (gemm_ceil_div(i - b->i, mr) * panels_of(b) + (j - b->j) / nr) * mr * nr;
+}
+
 /* Tile of rows [i, i + m) of the product and the panel of n columns from j. */
 static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, const panel_view *panel,
                      const ahead *next)
@@ -320,7 +345,8 @@ static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, 
     else if (b->has_one_chunk)
         t.c = b->scratch->sums;
     else
-        t.c = b->scratch->sums + (i - b->i) * t.c_row + (j - b->j);
+        t.c = sums_at(b, i, j);
+    if (s->fetches_c) t.ahead_c = (uint32_t *)t.c + p->kernel->mr * p->kernel->nr;
     if (p->b_columns_in_place)
         p->kernel->run_columns(&t, m, n);
     else
@@ -380,22 +406,23 @@ static ahead panel_ahead(const pass *s, int64_t chunk, int64_t j, int64_t t, int
 typedef struct group {
     int64_t first, n;
     pass passes[GEMM_MOST_CHUNKS];
-    panel_view panels[GEMM_MOST_CHUNKS][GEMM_BLOCK_COLUMNS / LEAST_NR];
-    gemm_fetch of_b, of_a; /* of what comes next */
+    panel_view panels[GEMM_MOST_PANELS]; /* chunk by chunk */
+    gemm_fetch of_b, of_a;               /* of what comes next */
 } group;
-
-static int64_t panels_of(const block *b) { return gemm_ceil_div(b->n, b->p->kernel->nr); }
 
 static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
 {
     const gemm_product *p = b->p;
     const int64_t nr = p->kernel->nr, n_panels = panels_of(b), n_times = n * n_tiles * n_panels;
     group g = {.first = first, .n = n};
+    assert(n * n_panels <= GEMM_MOST_PANELS);
     for (int64_t c = 0; c < n; c++) {
         g.passes[c] = pass_of(b, first + c);
+        g.passes[c].fetches_c = !p->c_in_place && first + c > 0;
         for (int64_t j = 0; j < n_panels; j++)
-            g.panels[c][j] = panel_of(p, first + c, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
-                                      b->scratch->panels + (c * n_panels + j) * own_panel_nbytes(p));
+            g.panels[c * n_panels + j] = panel_of(
+                p, first + c, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
+                b->scratch->panels + (c * n_panels + j) * own_panel_nbytes(p));
     }
     const bool is_last = first + n == gemm_n_chunks(p);
     g.of_b = is_last ? gemm_fetch_of_next_b(b->next, n_times)
@@ -420,7 +447,8 @@ static void run_group_tile(const block *b, group *g, int64_t t, int64_t n_tiles)
             if (b->fetches_panels) next = panel_ahead(s, g->first + c, j * nr, t, n_tiles);
             gemm_fetch_some(&g->of_b);
             gemm_fetch_some(&g->of_a);
-            run_tile(s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &g->panels[c][j], &next);
+            run_tile(s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &g->panels[c * n_panels + j],
+                     &next);
         }
     }
 }
@@ -447,7 +475,7 @@ static void run_rows(block *b, int64_t n_tiles)
 void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, const gemm_next *next,
                      const gemm_scratch *scratch)
 {
-    const int64_t n_tiles = gemm_ceil_div(m, p->kernel->mr), nr = p->kernel->nr, end = j + n;
+    const int64_t n_tiles = gemm_ceil_div(m, p->kernel->mr), end = j + n;
     block b = {.p = p,
                .i = i,
                .m = m,
@@ -456,9 +484,9 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .widens = widens_first(p, m)};
     _Alignas(64) char tiles[64];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);
-    for (b.j = j; b.j < end; b.j += GEMM_BLOCK_COLUMNS) {
-        const gemm_next beside = {p, i, m, b.j + GEMM_BLOCK_COLUMNS, false};
-        b.n = gemm_min(GEMM_BLOCK_COLUMNS, end - b.j), b.sums_row = gemm_ceil_div(b.n, nr) * nr;
+    for (b.j = j; b.j < end; b.j += p->kernel->block_columns) {
+        const gemm_next beside = {p, i, m, b.j + p->kernel->block_columns, false};
+        b.n = gemm_min(p->kernel->block_columns, end - b.j);
         b.next = beside.j < end ? &beside : next;
         if (n_tiles <= GEMM_FEW_TILES)
             run_panels(&b, n_tiles);

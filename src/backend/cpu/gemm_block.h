@@ -4,7 +4,7 @@
  *     for each group of chunks of k           one chunk, or some where the second cache is large
  *       B: panels of the block's columns      packed for these chunks, unless they lie packed
  *       for each tile of rows                 A: in place, or packed, all of it, before
- *         for each chunk                      a chunk sums from zero; chunks add up in order
+ *         for each chunk                      a chunk sums from zero, or goes on where tiles hold sums
  *           for each panel
  *             the micro-kernel                C += A B, in C or in a block of sums beside it
  *             the last chunk's store          where C is not what the micro-kernel writes
@@ -21,15 +21,13 @@
 /* What a product multiplies in. */
 typedef enum gemm_type { GEMM_F32, GEMM_BF16, GEMM_S8, GEMM_S4 } gemm_type;
 
-/* Words along k in a chunk, whatever the type: 512 f32, 1024 bf16, 2048 s8, 4096 s4. */
-enum { GEMM_CHUNK_WORDS = 512 };
-
 /*
  * A block's extent. Its columns' panels of a chunk, or of a group of chunks, stay in the second cache; the
  * more rows they meet, the less it costs to pack them, or to bring them from memory: up to MOST_ROWS, where
- * there are blocks enough for the threads and no sums of so many rows are kept beside C.
+ * there are blocks enough for the threads and no sums of so many rows are kept beside C. A group has
+ * MOST_CHUNKS chunks, whose panels are MOST_PANELS together, at most.
  */
-enum { GEMM_BLOCK_ROWS = 1024, GEMM_MOST_ROWS = 4096, GEMM_BLOCK_COLUMNS = 128, GEMM_MOST_CHUNKS = 4 };
+enum { GEMM_MOST_ROWS = 4096, GEMM_MOST_CHUNKS = 4, GEMM_MOST_PANELS = 64 };
 
 /* What a chunk of a block's rows of A may take of the second cache beside its panels. */
 enum { GEMM_ROOM_NBYTES = 512 << 10 };
@@ -64,6 +62,7 @@ typedef struct gemm_product {
 
     const char *b_packed; /* all panels, each over all of k; NULL: b is packed as it is needed */
     int64_t b_panel_nbytes;
+    bool packs_b;      /* into b_packed, before the blocks */
     tsr_dtype b_dtype; /* f32 products: what panels of b_packed hold */
     bool b_in_place;
     bool b_columns_in_place;  /* through run_columns */
@@ -98,6 +97,9 @@ bool gemm_a_in_place(const gemm_product *p);
 void gemm_take_a(gemm_product *p, tsr_arena *memory);
 /* Packs rows [i, i + m) of A, quantised first where they are floats that meet integers. */
 void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m);
+
+/* Packs panel `index` of B where it belongs among all panels. */
+void gemm_pack_panel(const gemm_product *p, int64_t index, char *panels);
 
 /* What one thread needs beside it: panels for a group of chunks, and sums. */
 typedef struct gemm_scratch {

@@ -30,7 +30,7 @@ gemm_fetch gemm_fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int6
 gemm_fetch gemm_fetch_of_next_b(const gemm_next *next, int64_t n_times)
 {
     if (next->p == NULL) return gemm_fetch_nothing();
-    const int64_t n = gemm_min(GEMM_BLOCK_COLUMNS, next->p->n - next->j);
+    const int64_t n = gemm_min(next->p->kernel->block_columns, next->p->n - next->j);
     return gemm_fetch_of_b(next->p, 0, next->j, n, n_times);
 }
 

@@ -20,13 +20,14 @@ static void plan_blocks(gemm_split *s, const gemm_product *p, int64_t wanted)
     const int64_t nr = p->kernel->nr, panels = panels_of(p);
     const bool few_rows = gemm_ceil_div(p->m, p->kernel->mr) <= GEMM_FEW_TILES;
     const bool keeps_sums = !p->c_in_place && gemm_n_chunks(p) > 1;
-    const int64_t least = gemm_ceil_div(p->m, keeps_sums ? GEMM_BLOCK_ROWS : GEMM_MOST_ROWS);
+    const int64_t least = gemm_ceil_div(p->m, keeps_sums ? p->kernel->block_rows : GEMM_MOST_ROWS);
     int64_t rows = least;
-    int64_t columns = few_rows ? panels : gemm_ceil_div(panels, gemm_max(1, GEMM_BLOCK_COLUMNS / nr));
+    int64_t columns = few_rows ? panels : gemm_ceil_div(panels, gemm_max(1, p->kernel->block_columns / nr));
     const double items = flop_of(p, (double)p->m, (double)p->n) / LEAST_FLOP;
     const int64_t worth = items < 1 ? 1 : items < MOST_ITEMS ? (int64_t)items : MOST_ITEMS;
     if (rows * columns < wanted)
-        rows = gemm_max(rows, gemm_min(gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), gemm_ceil_div(wanted, columns)));
+        rows = gemm_max(rows,
+                        gemm_min(gemm_ceil_div(p->m, p->kernel->block_rows), gemm_ceil_div(wanted, columns)));
     if (rows * columns < wanted) columns = gemm_min(panels, gemm_ceil_div(wanted, rows));
     if (rows * columns < wanted)
         rows = gemm_min(gemm_ceil_div(p->m, p->kernel->mr), gemm_ceil_div(wanted, columns));
@@ -41,7 +42,7 @@ static void plan_blocks(gemm_split *s, const gemm_product *p, int64_t wanted)
 static void plan_a(gemm_split *s, const gemm_product *p, int32_t n_threads)
 {
     const double flop = flop_of(p, (double)p->m, (double)p->n);
-    const int64_t own_rows = gemm_ceil_div(p->m, gemm_ceil_div(p->m, GEMM_BLOCK_ROWS));
+    const int64_t own_rows = gemm_ceil_div(p->m, gemm_ceil_div(p->m, p->kernel->block_rows));
     if (gemm_a_in_place(p))
         s->a_mode = GEMM_A_IN_PLACE;
     else if (s->n_products > 1 && own_rows * p->k <= OWN_A_ELEMENTS &&
@@ -51,8 +52,34 @@ static void plan_a(gemm_split *s, const gemm_product *p, int32_t n_threads)
         s->a_mode = GEMM_A_PACKED_ONCE;
 }
 
+/*
+ * Where several blocks of rows would each pack B, which takes as long as tiles multiply many rows, it may be
+ * packed once for all, as a weight is: in products that are worth a run for it.
+ */
+static bool may_pack_b(const gemm_split *s, const gemm_product *p, int32_t n_threads)
+{
+    const double flop = flop_of(p, (double)p->m, (double)p->n);
+    return p->kernel->keeps_sums && p->m > p->kernel->block_rows && p->b_packed == NULL &&
+           s->a_mode != GEMM_A_PACKED_BY_ITEM && (s->n_products < 2 * n_threads || flop >= SMALL_FLOP);
+}
+
+/* C leaves the micro-kernel for the last chunk's store, and with it alpha and beta: whatever C's layout, an
+ * element comes about in one way. */
+static void keep_sums(gemm_product *p)
+{
+    p->c_in_place = false;
+    p->store.scale *= p->alpha, p->alpha = 1;
+}
+
 static void take_memory(gemm_split *s, gemm_product *p, int32_t n_threads, tsr_arena *memory)
 {
+    if (p->packs_b) {
+        const bool fits = p->k < INT64_MAX / (8 * p->kernel->nr);
+        p->b_panel_nbytes = fits ? gemm_panel_nbytes(p, p->k) : 0;
+        s->b_panels = tsr_arena_take(memory, (size_t)panels_of(p),
+                                     fits ? (size_t)p->b_panel_nbytes : SIZE_MAX);
+        p->b_packed = s->b_panels;
+    }
     s->scratch = tsr_arena_take(memory, (size_t)n_threads, sizeof *s->scratch);
     if (s->a_mode == GEMM_A_PACKED_ONCE) gemm_take_a(p, memory);
     if (s->a_mode == GEMM_A_PACKED_BY_ITEM)
@@ -73,16 +100,19 @@ gemm_split gemm_plan_split(const tsr_cpu *cpu, gemm_product *p, int64_t n_produc
     const int32_t n_threads = tsr_threads_count(cpu->threads);
     const double flop = flop_of(p, (double)p->m, (double)p->n);
     gemm_split s = {.cpu = cpu, .n_products = n_products, .products_per_item = 1};
+    if (p->kernel->keeps_sums && (gemm_n_chunks(p) > 1 || p->beta != 0)) keep_sums(p);
     p->b_columns_in_place = gemm_b_columns_in_place(p);
     plan_a(&s, p, n_threads);
-    const bool alone = n_products == 1 || s.a_mode == GEMM_A_PACKED_ONCE; /* in its run */
+    const bool may_pack = may_pack_b(&s, p, n_threads);
+    const bool alone = n_products == 1 || may_pack || s.a_mode == GEMM_A_PACKED_ONCE; /* in its run */
     const int64_t wanted = n_threads == 1 || flop * (alone ? 1 : (double)n_products) < TINY_FLOP
                                ? 1
                                : gemm_ceil_div((int64_t)n_threads * ITEMS_PER_THREAD, alone ? 1 : n_products);
     plan_blocks(&s, p, wanted);
     if (s.a_mode == GEMM_A_PACKED_BY_ITEM) /* an item has all columns */
-        s.n_row_blocks = gemm_ceil_div(p->m, GEMM_BLOCK_ROWS), s.n_column_blocks = 1;
+        s.n_row_blocks = gemm_ceil_div(p->m, p->kernel->block_rows), s.n_column_blocks = 1;
     s.rows = gemm_ceil_div(p->m, s.n_row_blocks);
+    p->packs_b = may_pack && s.n_row_blocks > 1;
     p->group_chunks = gemm_group_chunks(p, s.rows, cpu->l2_nbytes);
     if (s.n_row_blocks * s.n_column_blocks == 1 && flop < LEAST_FLOP)
         s.products_per_item = gemm_min((int64_t)(LEAST_FLOP / (flop + 1)) + 1,
@@ -208,12 +238,21 @@ static int64_t rows_to_pack(const gemm_product *p)
     return gemm_max(1, ELEMENTS / gemm_max(1, p->k));
 }
 
-static void pack_a_item(void *arg, int64_t item, int32_t slot)
+static int64_t a_items(const gemm_split *s, const gemm_product *p)
+{
+    return s->a_mode == GEMM_A_PACKED_ONCE ? gemm_ceil_div(p->m, rows_to_pack(p)) : 0;
+}
+
+/* Some rows of A; behind those, where B is packed, its panels. */
+static void pack_item(void *arg, int64_t item, int32_t slot)
 {
     (void)slot;
     const split_job *job = arg;
-    const int64_t rows = rows_to_pack(job->p), i = item * rows;
-    gemm_pack_a(job->p, i, gemm_min(rows, job->p->m - i));
+    const int64_t rows = rows_to_pack(job->p), i = item * rows, first_panel = a_items(job->split, job->p);
+    if (item < first_panel)
+        gemm_pack_a(job->p, i, gemm_min(rows, job->p->m - i));
+    else
+        gemm_pack_panel(job->p, item - first_panel, job->split->b_panels);
 }
 
 void gemm_run_split(const gemm_split *s, const gemm_product *p, gemm_describe describe, const void *batch)
@@ -224,14 +263,14 @@ void gemm_run_split(const gemm_split *s, const gemm_product *p, gemm_describe de
     const int64_t blocks = s->n_row_blocks * s->n_column_blocks;
     if (s->a_mode == GEMM_A_PACKED_BY_ITEM) {
         tsr_threads_run(threads, groups * s->n_row_blocks, own_a_item, &job);
-    } else if (s->a_mode == GEMM_A_IN_PLACE) {
+    } else if (s->a_mode == GEMM_A_IN_PLACE && !p->packs_b) {
         tsr_threads_run(threads, groups * blocks, batch_item, &job);
     } else {
         for (int64_t i = 0; i < s->n_products; i++) {
             gemm_product one = *p;
             describe(batch, i, &one);
             job.p = &one;
-            tsr_threads_run(threads, gemm_ceil_div(one.m, rows_to_pack(&one)), pack_a_item, &job);
+            tsr_threads_run(threads, a_items(s, &one) + (one.packs_b ? panels_of(&one) : 0), pack_item, &job);
             tsr_threads_run(threads, blocks, block_item, &job);
         }
     }

@@ -1,10 +1,11 @@
 /*
  * backend/cpu/gemm_split.h - a batch of products, cut into items for threads
  *
- * An item is a block of C: at most 4096 rows x 128 columns of one product, over all of k. Its panels of B for
- * a chunk fit the second cache, and B is packed by the item itself: no phase of packing that all wait for.
- * Blocks shrink where there would be too few for the threads; small products are whole items, several to one
- * where they are tiny.
+ * An item is a block of C: at most 4096 rows x 128 columns of one product (AMX: 512 x 512), over all of k.
+ * Its panels of B for a chunk fit the second cache, and B is packed by the item itself: no phase of packing
+ * that all wait for; but once before all items where tiles multiply so fast that packing it for each block
+ * would show. Blocks shrink where there would be too few for the threads; small products are whole items,
+ * several to one where they are tiny.
  *
  *     A in place      items of all products in one run
  *     A packed once   for each product: a run that packs A, a run of items
@@ -25,6 +26,7 @@ typedef struct gemm_split {
     int64_t n_row_blocks, n_column_blocks; /* of a product */
     int64_t products_per_item;             /* more than 1 only if a product is one block */
     int64_t rows;                          /* of the largest block */
+    char *b_panels;                        /* B packed once, for all blocks of a product; or NULL */
     gemm_product *of_slot;                 /* A_PACKED_BY_ITEM: a_packed of each slot is in it */
     gemm_scratch *scratch;                 /* of each slot */
 } gemm_split;

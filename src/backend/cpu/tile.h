@@ -6,14 +6,15 @@
  *     word                             what it does                                          row m, word n
  *     TILE_ZERO(t)                     t = 0
  *     TILE_LOAD(t, base, stride)       row m from base + m stride, in bytes; zeros beyond its rows and bytes
+ *     TILE_LOAD_ONCE(t, base, stride)  the same; the first cache need not keep what is read
  *     TILE_STORE(t, base, stride)      row m to base + m stride
  *     TILE_ADD_BF16(c, a, b)           c += a b, a of bf16 pairs, b of pairs, c of f32
- *     TILE_ADD_S8U8(c, a, b)           c += a b, a of four s8, b of four u8, c of s32, wrapping
+ *     TILE_ADD_S8(c, a, b)             c += a b, each of four s8, c of s32, wrapping
  *
  * b holds words: its row k is what word k of a's rows meets. A tile's number is a literal from 0 to 7, or a
  * macro for one, since the instructions have it in their encoding.
  *
- * The plain-C form computes what the manual's pseudo-code says (Intel SDM volume 2, TDPBF16PS, TDPBSUD), and
+ * The plain-C form computes what the manual's pseudo-code says (Intel SDM volume 2, TDPBF16PS, TDPBSSD), and
  * leaves the tiles' state in memory, one for each thread and file. For bf16 that is: even and odd elements
  * are summed apart, from zero, in ascending k, by multiply-adds of one rounding; the two sums are added, then
  * their sum to c. To nearest even; subnormals are zeros, in the operands and in every result.
@@ -50,14 +51,18 @@ TSR_INLINE void tile_release(void) { __asm__ volatile("tilerelease"); }
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" TSR_QUOTE(t)::"r"((const void *)(base)),                   \
                      "r"((int64_t)(stride))                                                                  \
                      : "memory")
+#define TILE_LOAD_ONCE(t, base, stride)                                                                      \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" TSR_QUOTE(t)::"r"((const void *)(base)),                 \
+                     "r"((int64_t)(stride))                                                                  \
+                     : "memory")
 #define TILE_STORE(t, base, stride)                                                                          \
     __asm__ volatile("tilestored %%tmm" TSR_QUOTE(t) ", (%0,%1,1)" ::"r"((void *)(base)),                    \
                      "r"((int64_t)(stride))                                                                  \
                      : "memory")
 #define TILE_ADD_BF16(c, a, b)                                                                               \
     __asm__ volatile("tdpbf16ps %%tmm" TSR_QUOTE(b) ", %%tmm" TSR_QUOTE(a) ", %%tmm" TSR_QUOTE(c)::)
-#define TILE_ADD_S8U8(c, a, b)                                                                               \
-    __asm__ volatile("tdpbsud %%tmm" TSR_QUOTE(b) ", %%tmm" TSR_QUOTE(a) ", %%tmm" TSR_QUOTE(c)::)
+#define TILE_ADD_S8(c, a, b)                                                                                 \
+    __asm__ volatile("tdpbssd %%tmm" TSR_QUOTE(b) ", %%tmm" TSR_QUOTE(a) ", %%tmm" TSR_QUOTE(c)::)
 
 #else
 
@@ -125,7 +130,7 @@ TSR_INLINE void tile_add_bf16(int c, int a, int b)
         }
 }
 
-TSR_INLINE void tile_add_s8u8(int c, int a, int b)
+TSR_INLINE void tile_add_s8(int c, int a, int b)
 {
     const int n_rows = tiles.config.rows[c], n_k = tiles.config.row_nbytes[a] / 4;
     assert_product(c, a, b);
@@ -134,16 +139,17 @@ TSR_INLINE void tile_add_s8u8(int c, int a, int b)
             for (int k = 0; k < n_k; k++)
                 for (int i = 0; i < 32; i += 8) {
                     const int8_t x = (int8_t)(tiles.word[a][m][k] >> i);
-                    const uint8_t y = (uint8_t)(tiles.word[b][k][n] >> i);
+                    const int8_t y = (int8_t)(tiles.word[b][k][n] >> i);
                     tiles.word[c][m][n] += (uint32_t)(x * y);
                 }
 }
 
-#define TILE_ZERO(t)                tile_zero(t)
-#define TILE_LOAD(t, base, stride)  tile_load(t, (const char *)(base), stride)
-#define TILE_STORE(t, base, stride) tile_store(t, (char *)(base), stride)
-#define TILE_ADD_BF16(c, a, b)      tile_add_bf16(c, a, b)
-#define TILE_ADD_S8U8(c, a, b)      tile_add_s8u8(c, a, b)
+#define TILE_ZERO(t)                    tile_zero(t)
+#define TILE_LOAD(t, base, stride)      tile_load(t, (const char *)(base), stride)
+#define TILE_LOAD_ONCE(t, base, stride) tile_load(t, (const char *)(base), stride)
+#define TILE_STORE(t, base, stride)     tile_store(t, (char *)(base), stride)
+#define TILE_ADD_BF16(c, a, b)          tile_add_bf16(c, a, b)
+#define TILE_ADD_S8(c, a, b)            tile_add_s8(c, a, b)
 
 #endif
 

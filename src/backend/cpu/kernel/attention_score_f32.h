@@ -60,9 +60,6 @@ typedef struct tsr_attention_score_f32_kernel {
     const char *name;
     tsr_isa isa;
     int32_t lanes;
-    /* The tiles: constants of the family, so that a result never depends on shapes or threads. */
-    int32_t fwd_queries, fwd_keys, bwd_queries, bwd_keys;
-
     /*
      * S -> P. m [n_rows] and l [n_rows] carry on from the keys before (-Inf and 0 at first): P, l and the
      * rows of o [n_rows, dv] are all relative to m. A row's m rises only when its maximum grew by more than

@@ -10,6 +10,7 @@
  *     f32      1 f32             in place, any row, k strides   f32, or bf16 pairs, or f16: below     f32
  *     bf16     2 bf16, even low  in place, k contiguous         bf16 pairs                            f32
  *     s8       4 of 8 bits       packed: s8, with row sums      u8 = s8 + 128                         s32
+ *     s8, AMX                    in place, k contiguous         s8                                    s32
  *     s4       8 of 4 bits       packed as s8, group sums       groups: below                         f32
  *
  * A panel is word rows, one behind the other: word (p, j) holds column j's elements k_word * p and on, the
@@ -21,6 +22,7 @@
  *
  * s8: x86 multiplies unsigned by signed, so B is stored with 128 added (the bit pattern ^ 0x80) and the
  * kernel starts from -128 times the sum of A's row: exact for every input. Padding of B holds 0, of A too.
+ * AMX multiplies s8 by s8, needs no sums of rows, and reads A as it lies.
  *
  * s4: columns are cut into groups of `group` elements along k, each with a scale and perhaps a zero point:
  *
@@ -46,7 +48,7 @@
 typedef struct tsr_gemm_tile {
     int64_t k; /* words; s4: a multiple of group / 8; AMX: of k_align; f32 with bf16 pairs: elements */
     const void *a;
-    int64_t a_row, a_k; /* strides in elements of A's type: f32, bf16; packed A: in words; a_k: f32 alone  */
+    int64_t a_row, a_k; /* strides in elements of A's type: f32, bf16; s8, s4: in words; a_k: f32 alone     */
     const void *b;
     int64_t b_row;     /* words from one word row to the next; f32 and bf16 only (others: nr)            */
     tsr_dtype b_dtype; /* f32 family: f32, or bf16 pairs or f16 in a panel                               */
@@ -59,17 +61,34 @@ typedef struct tsr_gemm_tile {
     int64_t c_row;  /* elements; columns are contiguous */
     bool c_is_near; /* in the first or second cache: not fetched before the first step (f32) */
     float alpha, beta;
-    const void *ahead;  /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
-    int64_t ahead_step; /* cache with each word row, two vectors at most; 0: nothing (f32, bf16, s8) */
+    const void *ahead;   /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
+    int64_t ahead_step;  /* cache with each word row, two vectors at most; 0: nothing (f32, bf16, s8) */
+    const void *ahead_c; /* the next run's C, rows as far apart, for the first cache; NULL: nothing (AMX) */
 } tsr_gemm_tile;
+
+/* What kernels of vectors have; those of tiles, which are faster for the same memory, have their own. */
+enum { TSR_GEMM_CHUNK_WORDS = 512, TSR_GEMM_BLOCK_ROWS = 1024, TSR_GEMM_BLOCK_COLUMNS = 128 };
+
+/* Attention's tiles, of queries x keys: constants of the micro-kernel, so that a result never depends on
+ * shapes or threads. */
+typedef struct tsr_attention_tiles {
+    int32_t fwd_queries, fwd_keys, bwd_queries, bwd_keys;
+} tsr_attention_tiles;
 
 typedef struct tsr_gemm_kernel {
     const char *name;
     tsr_isa isa;
     int32_t lanes;
     int32_t mr, nr;
-    int32_t k_word;  /* elements in a word along k                                               */
-    int32_t k_align; /* words: the multiple that k is padded to with zeros, in panels and packed A */
+    int32_t k_word;        /* elements in a word along k                                               */
+    int32_t k_align;       /* words: the multiple that k is padded to with zeros, in panels and packed A */
+    int32_t chunk_words;   /* along k, of a chunk (gemm_block.h)                                           */
+    int32_t block_rows;    /* whose sums are held at a time, where they lie beside C                       */
+    int32_t block_columns; /* whose panels are held at a time, a multiple of nr                            */
+    tsr_attention_tiles attention; /* f32, bf16 */
+    bool multiplies_rows; /* A's, contiguous along k, as they lie where k is a multiple of k_align (bf16, s8)
+                           */
+    bool keeps_sums; /* beside C, where there are several chunks: C's own rows are too far apart for it */
     void (*run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
 
     /*
@@ -111,16 +130,14 @@ typedef struct tsr_gemm_kernel {
     /*
      * bf16, s8, s4: m rows of A, each into ld words, zeros from k to the next multiple of k_align words.
      * a_words words of dst for each word of s8 quads along k (2 where the instruction wants 16-bit operands).
-     * s8 and s4, whose source is s8: also the sums of each `sum_every` elements of a row (the last may be
-     * shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row. s4: sum_every is the group, and zeros
-     * go on to the end of the last one.
+     * s8 and s4, whose source is s8 (but not AMX): also the sums of each `sum_every` elements of a row (the
+     * last may be shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row. s4: sum_every is the group,
+     * and zeros go on to the end of the last one.
      */
     int32_t a_words;
     void (*pack_a)(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
                    int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums);
 
-    /* AMX: it multiplies beside the vector units, which may work on something else between two runs. */
-    bool beside_vectors;
     /* AMX: what the thread's tiles were configured for is kept, and given back. NULL elsewhere. */
     void (*enter)(void *saved_64_bytes);
     void (*leave)(const void *saved_64_bytes);

@@ -4,8 +4,8 @@
  * The tiles, what they cost and what bounds them are in gemm_amx.h; the panel is that of gemm_bf16.c. A is
  * read in place: 16 rows of 32 values are a tile. How a tile's sums are added is said in tile.h.
  *
- * The tiles are stored to C itself where that is all there is to do, else to a buffer that alpha and beta
- * are applied from.
+ * C is loaded into the tiles and stored from them where it is one more term of the sum, or not read, and has
+ * whole rows; else a buffer is, that alpha and beta are applied from.
  */
 #include "backend/cpu/tile.h"
 
@@ -13,22 +13,65 @@
 #include "backend/cpu/kernel/gemm_amx.h"
 #include "backend/cpu/kernel/pack_bf16.h"
 
-static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+/* True if C is one term more of the sum that the tiles add up: chunks go on where the last one ended. */
+static bool adds_in_tiles(const tsr_gemm_tile *t) { return t->alpha == 1 && t->beta == 1; }
+
+/* C where it is added to, with zeros from n on. */
+static void begin_sums(float sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    const int64_t a_stride = t->a_row * 2, b_stride = t->b_row * 4, n_steps = t->k / K_ALIGN;
+    const float *c = t->c;
+    if (!adds_in_tiles(t)) return;
+    for (int64_t i = 0; i < m; i++, c += t->c_row)
+        for (int64_t j = 0; j < NR; j += VL)
+            vf32_store(sums[i] + j, j < n ? vf32_load_up_to(c + j, n - j) : vf32_splat(0));
+}
+
+static void end_sums(float sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    const float beta = adds_in_tiles(t) ? 0 : t->beta;
     float *c = t->c;
-    if (t->alpha == 1 && t->beta == 0 && n == NR) {
-        multiply_into(c, t->c_row * 4, t->a, a_stride, t->b, b_stride, n_steps, m, n);
-        return;
-    }
-    _Alignas(64) float sums[MR][NR];
-    multiply_into(sums, sizeof sums[0], t->a, a_stride, t->b, b_stride, n_steps, m, n);
     for (int64_t i = 0; i < m; i++, c += t->c_row)
         for (int64_t j = 0; j < n; j += VL) {
             vf32 v = vf32_rounded(vf32_load(sums[i] + j) * t->alpha);
-            if (t->beta != 0) v += vf32_rounded(vf32_load_up_to(c + j, n - j) * t->beta);
+            if (beta != 0) v += vf32_rounded(vf32_load_up_to(c + j, n - j) * beta);
             vf32_store_up_to(c + j, v, n - j);
         }
+}
+
+static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    const bool in_place = n == NR && t->alpha == 1 && (t->beta == 0 || t->beta == 1);
+    _Alignas(64) float sums[MR][NR];
+    const tile_product p = {.a = t->a,
+                            .a_stride = t->a_row * 2,
+                            .b = t->b,
+                            .b_stride = t->b_row * 4,
+                            .c = in_place ? t->c : (char *)sums,
+                            .c_stride = in_place ? t->c_row * 4 : (int64_t)sizeof sums[0],
+                            .n_steps = t->k / K_ALIGN,
+                            .adds = adds_in_tiles(t),
+                            .ahead = t->ahead,
+                            .ahead_c = t->ahead_c,
+                            .ahead_step = t->ahead_step * K_ALIGN};
+    if (!in_place) begin_sums(sums, t, m, n);
+    multiply_tiles(&p, m, n);
+    if (!in_place) end_sums(sums, t, m, n);
+}
+
+static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    _Alignas(64) float sums[MR][NR];
+    const tile_product p = {.a = t->a,
+                            .a_stride = t->a_row * 2,
+                            .b = t->b,
+                            .b_stride = t->b_row * 2,
+                            .c = (char *)sums,
+                            .c_stride = sizeof sums[0],
+                            .n_steps = t->k / K_ALIGN,
+                            .adds = adds_in_tiles(t)};
+    begin_sums(sums, t, m, n);
+    multiply_columns(&p, m, n);
+    end_sums(sums, t, m, n);
 }
 
 static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,
@@ -45,6 +88,11 @@ static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int
     pack_bf16_rows(dst, ld, K_ALIGN, x, row_stride, k_stride, m, k);
 }
 
+/*
+ * Forward: a head's K and V come from the last cache once for each block of queries, which at the tiles' peak
+ * takes 24 GB/s with 96 of them, all that there is. Backward has no such choice: S and dP of a tile are to
+ * stay in the second cache.
+ */
 const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .name = "gemm_bf16_" TSR_SET_NAME "_32x32",
     .isa = TSR_ISA_HERE,
@@ -53,11 +101,18 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .nr = NR,
     .k_word = 2,
     .k_align = K_ALIGN,
+    .chunk_words = CHUNK_WORDS,
+    .block_rows = BLOCK_ROWS,
+    .block_columns = BLOCK_COLUMNS,
+    .attention = {.fwd_queries = 512, .fwd_keys = 512, .bwd_queries = 224, .bwd_keys = 256},
     .a_words = 1,
     .run = run,
+    .columns_mr = COLUMNS_MR,
+    .run_columns = run_columns,
     .pack_b = pack_b,
     .pack_a = pack_a,
-    .beside_vectors = true,
+    .keeps_sums = true,
+    .multiplies_rows = true,
     .enter = enter,
     .leave = leave,
 };

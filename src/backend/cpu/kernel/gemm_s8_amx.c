@@ -1,48 +1,79 @@
 /*
  * gemm_s8_amx.c - s8 GEMM micro-kernel in AMX tiles: C[32, 32] (+)= A[32, 4 k] B[4 k, 32] in s32
  *
- * The tiles, what they cost and what bounds them are in gemm_amx.h. A is packed: plain rows of s8, so that 16
- * rows of 64 are a tile. B is u8 = s8 + 128 like every family's (the tiles could multiply s8 by s8, but one
- * panel serves all): what the tiles sum is too much by 128 times the row of A's sum, which comes off as they
- * are stored. All sums wrap around modulo 2^32, so only the last one needs to fit.
+ * The tiles, what they cost and what bounds them are in gemm_amx.h. Both A and B are s8, so that the sums are
+ * the product's: rows of A are multiplied as they lie, 16 of 64 are a tile. All sums wrap around modulo 2^32,
+ * so only the last one needs to fit.
  */
 #include "backend/cpu/tile.h"
 
-#define TILE_ADD(c, a, b) TILE_ADD_S8U8(c, a, b)
+#define TILE_ADD(c, a, b) TILE_ADD_S8(c, a, b)
 #include "backend/cpu/kernel/gemm_amx.h"
 
 enum { K_WORD = 4 };
 
+/* C where it is added to, with zeros from n on. */
+static void begin_sums(uint32_t sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    const int32_t *c = t->c;
+    if (t->beta == 0) return;
+    for (int64_t i = 0; i < m; i++, c += t->c_row)
+        for (int64_t j = 0; j < NR; j += VL)
+            vu32_store_up_to(sums[i] + j, j < n ? vu32_load_up_to(c + j, n - j) : vu32_splat(0), VL);
+}
+
+static void end_sums(uint32_t sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    int32_t *c = t->c;
+    for (int64_t i = 0; i < m; i++, c += t->c_row)
+        for (int64_t j = 0; j < n; j += VL) vu32_store_up_to(c + j, vu32_load_up_to(sums[i] + j, VL), n - j);
+}
+
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    const int64_t a_stride = t->a_row * 4, b_stride = NR * 4, n_steps = t->k / K_ALIGN;
-    int32_t *c = t->c;
-    if (t->a_sums == NULL && t->beta == 0 && n == NR) {
-        multiply_into(c, t->c_row * 4, t->a, a_stride, t->b, b_stride, n_steps, m, n);
-        return;
-    }
+    const bool in_place = n == NR;
     _Alignas(64) uint32_t sums[MR][NR];
-    multiply_into(sums, sizeof sums[0], t->a, a_stride, t->b, b_stride, n_steps, m, n);
-    for (int64_t i = 0; i < m; i++, c += t->c_row) {
-        const uint32_t excess = t->a_sums == NULL ? 0 : 128 * (uint32_t)t->a_sums[i];
-        for (int64_t j = 0; j < n; j += VL) {
-            vu32 v = vu32_load_up_to(sums[i] + j, VL) - excess;
-            if (t->beta != 0) v += vu32_load_up_to(c + j, n - j);
-            vu32_store_up_to(c + j, v, n - j);
-        }
-    }
+    const tile_product p = {.a = t->a,
+                            .a_stride = t->a_row * 4,
+                            .b = t->b,
+                            .b_stride = NR * 4,
+                            .c = in_place ? t->c : (char *)sums,
+                            .c_stride = in_place ? t->c_row * 4 : (int64_t)sizeof sums[0],
+                            .n_steps = t->k / K_ALIGN,
+                            .adds = t->beta != 0,
+                            .ahead = t->ahead,
+                            .ahead_c = t->ahead_c,
+                            .ahead_step = t->ahead_step * K_ALIGN};
+    if (!in_place) begin_sums(sums, t, m, n);
+    multiply_tiles(&p, m, n);
+    if (!in_place) end_sums(sums, t, m, n);
+}
+
+static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
+{
+    _Alignas(64) uint32_t sums[MR][NR];
+    const tile_product p = {.a = t->a,
+                            .a_stride = t->a_row * 4,
+                            .b = t->b,
+                            .b_stride = t->b_row,
+                            .c = (char *)sums,
+                            .c_stride = sizeof sums[0],
+                            .n_steps = t->k / K_ALIGN,
+                            .adds = t->beta != 0};
+    begin_sums(sums, t, m, n);
+    multiply_columns(&p, m, n);
+    end_sums(sums, t, m, n);
 }
 
 static int64_t at_most(int64_t n, int64_t most) { return n < most ? n : most; }
 static int64_t padded_words(int64_t k) { return (k + K_WORD * K_ALIGN - 1) / (K_WORD * K_ALIGN) * K_ALIGN; }
 
-/* --- B: word (p, j) of the panel is column j's elements 4 p .. 4 p + 3, with 128 added to each --- */
+/* --- B: word (p, j) of the panel is column j's elements 4 p .. 4 p + 3 --- */
 
 static uint32_t quad_at(const int8_t *x, int64_t k_stride, int64_t steps)
 {
     uint32_t quad = 0;
-    for (int64_t i = 0; i < at_most(steps, K_WORD); i++)
-        quad |= (uint32_t)((uint8_t)x[i * k_stride] ^ 0x80) << 8 * i;
+    for (int64_t i = 0; i < at_most(steps, K_WORD); i++) quad |= (uint32_t)(uint8_t)x[i * k_stride] << 8 * i;
     return quad;
 }
 
@@ -51,10 +82,8 @@ static void pack_rows(uint32_t *panel, const int8_t *x, int64_t k_stride, int64_
 {
     for (int64_t p = 0; p < k; p += K_WORD, panel += NR) {
         uint8_t row[K_WORD][NR] = {{0}};
-        for (int64_t i = 0; i < at_most(k - p, K_WORD); i++) {
+        for (int64_t i = 0; i < at_most(k - p, K_WORD); i++)
             memcpy(row[i], x + (p + i) * k_stride, (size_t)n);
-            for (int64_t j = 0; j < n; j++) row[i][j] ^= 0x80;
-        }
         for (int j = 0; j < NR; j++)
             panel[j] = row[0][j] | (uint32_t)row[1][j] << 8 | (uint32_t)row[2][j] << 16 |
                        (uint32_t)row[3][j] << 24;
@@ -69,11 +98,14 @@ static void pack_columns(uint32_t *panel, const int8_t *x, int64_t n_stride, int
         for (int64_t j = 0; j < NR; j += VL) {
             vf32 block[VL];
             for (int64_t i = 0; i < VL; i++) {
-                uint8_t column[BLOCK] = {0};
                 const int64_t steps = j + i < n ? at_most(k - p, BLOCK) : 0;
-                if (steps > 0) memcpy(column, x + (j + i) * n_stride + p, (size_t)steps);
-                for (int64_t s = 0; s < steps; s++) column[s] ^= 0x80;
-                memcpy(&block[i], column, sizeof block[i]);
+                const int8_t *column = x + (j + i) * n_stride + p;
+                if (steps == BLOCK) {
+                    memcpy(&block[i], column, BLOCK);
+                } else {
+                    block[i] = vf32_splat(0);
+                    if (steps > 0) memcpy(&block[i], column, (size_t)steps);
+                }
             }
             vf32_transpose(block);
             for (int64_t i = 0; i < at_most((k - p + K_WORD - 1) / K_WORD, VL); i++)
@@ -100,18 +132,12 @@ static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride
     memset(to + words * NR, 0, (size_t)((padded_words(k) - words) * NR) * sizeof *to);
 }
 
-/* --- A: rows as they are, and the sums of every so many of their elements --- */
-
-static int32_t sum_of(const int8_t *x, int64_t n)
-{
-    int32_t sum = 0;
-    for (int64_t p = 0; p < n; p++) sum += x[p];
-    return sum;
-}
+/* --- A: rows as they are --- */
 
 static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int64_t k_stride, int64_t m,
                    int64_t k, int64_t sum_every, int32_t *sums, int64_t n_sums)
 {
+    (void)sum_every, (void)sums, (void)n_sums;
     const int64_t padded = padded_words(k) * K_WORD;
     for (int64_t i = 0; i < m; i++) {
         const int8_t *from = (const int8_t *)x + i * row_stride;
@@ -121,11 +147,6 @@ static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int
         else
             for (int64_t p = 0; p < k; p++) row[p] = from[p * k_stride];
         memset(row + k, 0, (size_t)(padded - k));
-        if (sum_every == 0)
-            sums[i * n_sums] = sum_of(row, k);
-        else
-            for (int64_t p = 0, g = 0; p < k; p += sum_every, g++)
-                sums[i * n_sums + g] = sum_of(row + p, at_most(k - p, sum_every));
     }
 }
 
@@ -137,11 +158,17 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_s8) = {
     .nr = NR,
     .k_word = K_WORD,
     .k_align = K_ALIGN,
+    .chunk_words = CHUNK_WORDS,
+    .block_rows = BLOCK_ROWS,
+    .block_columns = BLOCK_COLUMNS,
     .a_words = 1,
     .run = run,
+    .columns_mr = COLUMNS_MR,
+    .run_columns = run_columns,
     .pack_b = pack_b,
     .pack_a = pack_a,
-    .beside_vectors = true,
+    .keeps_sums = true,
+    .multiplies_rows = true,
     .enter = enter,
     .leave = leave,
 };

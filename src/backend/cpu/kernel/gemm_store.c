@@ -98,26 +98,61 @@ TSR_INLINE void store_vector(const tsr_gemm_store_args *a, int64_t i, int64_t j,
         vf32_store_as_n(a->c, a->c_dtype, c, v, n);
 }
 
-/* s32 sums as they are, or through doubles, as the reference has it. */
+/* s32 sums as they are, alone or added to C, wrapping; or through doubles, as the reference has it. */
 static void store_i32(const tsr_gemm_store_args *a, int64_t m, int64_t n)
 {
     const int32_t *sums = a->sums;
     int32_t *c = a->c;
-    for (int64_t i = 0; i < m; i++, sums += a->sums_row, c += a->c_row)
-        for (int64_t j = 0; j < n; j++) {
-            int32_t *to = c + j * a->c_col;
-            if (a->scale == 1 && a->beta == 0)
-                *to = sums[j];
-            else
+    for (int64_t i = 0; i < m; i++, sums += a->sums_row, c += a->c_row) {
+        if (a->scale == 1 && a->beta == 0 && a->c_col == 1)
+            for (int64_t j = 0; j < n; j++) c[j] = sums[j];
+        else if (a->scale == 1 && a->beta == 1 && a->c_col == 1)
+            for (int64_t j = 0; j < n; j++) c[j] = (int32_t)((uint32_t)c[j] + (uint32_t)sums[j]);
+        else if (a->scale == 1 && (a->beta == 0 || a->beta == 1))
+            for (int64_t j = 0; j < n; j++) {
+                int32_t *to = c + j * a->c_col;
+                *to = (int32_t)((a->beta != 0 ? (uint32_t)*to : 0) + (uint32_t)sums[j]);
+            }
+        else
+            for (int64_t j = 0; j < n; j++) {
+                int32_t *to = c + j * a->c_col;
                 tsr_store_f64(to, TSR_I32, 0,
                               (double)a->scale * sums[j] + (a->beta != 0 ? (double)a->beta * *to : 0));
-        }
+            }
+    }
+}
+
+/* True if nothing happens to a sum on its way to C, but for a conversion; C's columns contiguous. */
+static bool is_plain(const tsr_gemm_store_args *a)
+{
+    return !a->sums_are_s32 && a->row_scale == NULL && a->column_scale == NULL && a->scale == 1 &&
+           a->bias == NULL && a->activation == TSR_ACTIVATION_NONE && a->panel == 0 && a->residual == NULL &&
+           a->beta == 0 && a->c_col == 1;
+}
+
+/* c_dtype is a constant at every call. */
+TSR_INLINE void store_plain(const tsr_gemm_store_args *a, const tsr_dtype c_dtype, int64_t m, int64_t n)
+{
+    for (int64_t i = 0; i < m; i++) {
+        const float *sums = (const float *)a->sums + i * a->sums_row;
+        int64_t j = 0;
+        for (; j + VL <= n; j += VL) vf32_store_as(a->c, c_dtype, i * a->c_row + j, vf32_load(sums + j));
+        if (j < n) vf32_store_as_n(a->c, c_dtype, i * a->c_row + j, vf32_load_up_to(sums + j, n - j), n - j);
+    }
 }
 
 static void store(const tsr_gemm_store_args *a, int64_t m, int64_t n)
 {
     if (a->c_dtype == TSR_I32) {
         store_i32(a, m, n);
+        return;
+    }
+    if (is_plain(a) && a->c_dtype == TSR_F32) {
+        store_plain(a, TSR_F32, m, n);
+        return;
+    }
+    if (is_plain(a) && a->c_dtype == TSR_BF16) {
+        store_plain(a, TSR_BF16, m, n);
         return;
     }
     /* Columns that are apart go one by one; the halves of a gated panel are whole vectors. */

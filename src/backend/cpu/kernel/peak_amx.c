@@ -51,10 +51,10 @@ static double multiply_add_s8(int64_t reps, float *sink)
 {
     fill_tiles(0x00010001u);
     for (int64_t r = 0; r < reps; r++) {
-        TILE_ADD_S8U8(0, 4, 6);
-        TILE_ADD_S8U8(1, 4, 7);
-        TILE_ADD_S8U8(2, 5, 6);
-        TILE_ADD_S8U8(3, 5, 7);
+        TILE_ADD_S8(0, 4, 6);
+        TILE_ADD_S8(1, 4, 7);
+        TILE_ADD_S8(2, 5, 6);
+        TILE_ADD_S8(3, 5, 7);
     }
     empty_tiles(sink);
     return 2.0 * (double)reps * N_ACC * ROWS * ROWS * ROW_NBYTES;
