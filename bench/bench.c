@@ -15,9 +15,13 @@ enum {
     LEAST_ROUNDS = 7,
     LEAST_QUICK_ROUNDS = 3,
     MAX_REPEATS = 3,
-    LEAST_READ_NBYTES = 256 << 20
+    LEAST_READ_NBYTES = 256 << 20,
+    TRIAL_CACHE_NBYTES = 4 << 20
 };
 
+/* Runs of less are to show their rows, not what these take: a cache of hundreds of MiB is not emptied for it.
+ */
+static const double trial_scale = 0.01;
 static const double most_moved = 1.03; /* of a peak, from before a row to after, for the row to count */
 
 void bench_close(bench *b)
@@ -51,8 +55,10 @@ tsr_status bench_open(const bench_options *options, bench **out)
     if (status == TSR_OK) status = tsr_context_create(&context, &b->ctx);
     if (status == TSR_OK) status = tsr_threads_create(options->n_threads, NULL, NULL, &b->threads);
     if (status == TSR_OK) {
+        const bool trial = options->scale < trial_scale;
+        if (trial) bench_limit_cache(TRIAL_CACHE_NBYTES);
         b->memory_nbytes = (4 * bench_cache_nbytes() + 0xffff) & ~(size_t)0xffff;
-        if (b->memory_nbytes < LEAST_READ_NBYTES) b->memory_nbytes = LEAST_READ_NBYTES;
+        if (b->memory_nbytes < LEAST_READ_NBYTES && !trial) b->memory_nbytes = LEAST_READ_NBYTES;
         b->memory = malloc(b->memory_nbytes);
         if (b->memory == NULL) status = tsr_fail(TSR_ERR_MEMORY, "bench: out of memory");
     }

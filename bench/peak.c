@@ -31,7 +31,7 @@ bench_spread bench_spread_of(double *values, int n)
 }
 
 /* What the kernel says comes first: glibc counts the cache of every die of some processors. */
-size_t bench_cache_nbytes(void)
+static size_t cache_nbytes(void)
 {
     long largest = 0;
     for (int level = 0; largest <= 0 && level < 5; level++) {
@@ -48,6 +48,15 @@ size_t bench_cache_nbytes(void)
     if (largest <= 0) largest = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
     return largest > 0 ? (size_t)largest : (size_t)32 << 20;
+}
+
+static size_t cache_limit = SIZE_MAX;
+void bench_limit_cache(size_t nbytes) { cache_limit = nbytes; }
+
+size_t bench_cache_nbytes(void)
+{
+    const size_t nbytes = cache_nbytes();
+    return nbytes < cache_limit ? nbytes : cache_limit;
 }
 
 tsr_peak_loop bench_loop_of(const tsr_peak_kernel *kernel, int floor)

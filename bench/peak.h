@@ -25,8 +25,9 @@ bench_spread bench_spread_of(double *values, int n);
 /* Seconds on a clock that only goes forward. */
 double bench_seconds(void);
 
-/* Bytes of the last level of cache. */
+/* Bytes of the last level of cache, or of as much of it as the benchmarks are to care for. */
 size_t bench_cache_nbytes(void);
+void bench_limit_cache(size_t nbytes);
 
 /* The loop of a compute type, or of BENCH_EXP; NULL if the instruction set has none. */
 tsr_peak_loop bench_loop_of(const tsr_peak_kernel *kernel, int floor);

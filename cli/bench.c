@@ -20,7 +20,8 @@ static int read_flags(int argc, char **argv, bench_flags *f)
     f->scale = 1;
     const option options[] = {
         text_option("--data", "PATH", &f->data, "train: text (default /usr/share/common-licenses)"),
-        real_option("--seconds", "S", &f->scale, 0.001, 1000, "time for each row (default 1)"),
+        real_option("--seconds", "S", &f->scale, 0.001, 1000,
+                    "time for each row (default 1; below 0.01 nothing is cold)"),
         backend_option(&f->common),
         threads_option(&f->common),
         json_option(&f->common),

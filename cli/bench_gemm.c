@@ -43,7 +43,7 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
         flag_option("--no-peers", &f->peer.no_peers, "none but those that --peer names"),
         heading("common"),
         real_option("--seconds", "S", &f->scale, 0.001, 1000,
-                    "time for each row, and for each peer in it (default 1)"),
+                    "time for each row and peer (default 1; below 0.01 nothing is cold)"),
         backend_option(&f->common),
         threads_option(&f->common),
         flag_option("--json", &f->common.json, "one JSON object a line instead of tables"),
