@@ -40,7 +40,9 @@ typedef struct tile_config {
 
 _Static_assert(sizeof(tile_config) == 64, "as the instruction reads it");
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__)
+/* clang 14 spells them so. */
+#if (defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AMX_INT8__)) ||                             \
+    (defined(__AMXTILE__) && defined(__AMXBF16__) && defined(__AMXINT8__))
 
 TSR_INLINE void tile_configure(const tile_config *config) { __asm__ volatile("ldtilecfg %0" ::"m"(*config)); }
 TSR_INLINE void tile_configuration(tile_config *config) { __asm__ volatile("sttilecfg %0" : "=m"(*config)); }
