@@ -99,7 +99,7 @@ static void test_no_bit_depends_on_the_tile(void **state)
     }
 }
 
-/* Columns of B where they lie: the same bits as from a panel. A's row strides are in words where it is s8. */
+/* Columns of B where they lie: the same bits as from a panel. */
 static void check_columns_in_place(const tsr_gemm_kernel *kernel, tsr_dtype dtype)
 {
     const int64_t m = kit_between(1, kernel->columns_mr), n = kit_between(1, kernel->nr);
@@ -114,8 +114,7 @@ static void check_columns_in_place(const tsr_gemm_kernel *kernel, tsr_dtype dtyp
     const tsr_tensor c = kit_copy(&before, c_dtype, KIT_PADDED);
     const tsr_tensor expected = kit_copy(&before, c_dtype, KIT_PADDED);
     kernel->pack_b(panel.data, b.data, dtype, 1, b.stride[0], k, n);
-    tsr_gemm_tile tile = {
-        .k = words, .a = a.data, .a_row = s8 ? words : a.stride[0], .a_k = s8 ? 1 : a.stride[1]};
+    tsr_gemm_tile tile = {.k = words, .a = a.data, .a_row = a.stride[0], .a_k = a.stride[1]};
     tile.b = panel.data, tile.b_row = kernel->nr, tile.alpha = s8 || kit_one_in(2) ? 1 : 0.3f;
     tile.beta = (float)kit_between(0, 1);
     tile.c = expected.data, tile.c_row = expected.stride[0];

@@ -75,15 +75,14 @@ static void use_panel(tsr_gemm_tile *tile, const tsr_gemm_kernel *kernel, const 
 static void use_rows(tsr_gemm_tile *tile, const tsr_gemm_kernel *kernel, const tsr_tensor *a)
 {
     const int64_t m = a->shape[0], k = a->shape[1], words = words_of(kernel, k);
-    const int64_t per_unit = is_of_s8(kernel) ? 4 : 1; /* a_row is in words, of bf16 in elements */
-    if (a->stride[1] == 1 && words * kernel->k_word == k && a->stride[0] % per_unit == 0 && kit_one_in(2)) {
-        tile->a = a->data, tile->a_row = a->stride[0] / per_unit, tile->a_k = 1;
+    if (a->stride[1] == 1 && words * kernel->k_word == k && kit_one_in(2)) {
+        tile->a = a->data, tile->a_row = a->stride[0], tile->a_k = 1;
         return;
     }
     const tsr_tensor rows = KIT_NEW(TSR_I32, KIT_PADDED, m, words);
     kernel->pack_a(rows.data, rows.stride[0], a->data, a->stride[0], a->stride[1], m, k, 0, NULL, 0);
     kit_check_gaps(&rows, kernel->name);
-    tile->a = rows.data, tile->a_row = rows.stride[0] * (is_of_s8(kernel) ? 1 : 2), tile->a_k = 1;
+    tile->a = rows.data, tile->a_row = rows.stride[0] * kernel->k_word, tile->a_k = 1;
 }
 
 /* alpha a b + beta c, in double. */
@@ -257,7 +256,7 @@ static void same_bits_as(const tsr_gemm_kernel *kernel, const tsr_gemm_kernel *p
                                  KIT_NEW(TSR_I32, KIT_ROWS, kernel->mr, kernel->nr)};
         fill_hard(&a, s8, kind), fill_hard(&b, s8, kind), fill_hard(&c[0], s8, kind);
         memcpy(c[1].data, c[0].data, (size_t)(kernel->mr * kernel->nr) * 4);
-        tsr_gemm_tile tile = {.k = words, .a = a.data, .a_row = s8 ? words : 2 * words, .b = b.data};
+        tsr_gemm_tile tile = {.k = words, .a = a.data, .a_row = kernel->k_word * words, .b = b.data};
         tile.b_row = tile.c_row = kernel->nr, tile.alpha = 1, tile.beta = (float)(trial / 6 % 2);
         tile.c = c[0].data;
         run_tile(kernel, kernel->run, &tile, kernel->mr, kernel->nr);
@@ -346,7 +345,7 @@ static void last_row_by(const tsr_gemm_tile *t, int64_t m, int64_t n, int64_t a_
 {
     tsr_gemm_tile last = *t;
     twin_of->run(t, m - 1, n);
-    last.a = (const char *)t->a + a_rows * t->a_row * (is_of_s8(twin_of) ? 4 : 2);
+    last.a = (const char *)t->a + a_rows * t->a_row * (is_of_s8(twin_of) ? 1 : 2);
     last.c = (char *)t->c + (m - 1) * t->c_row * 4;
     if (plainly) last.alpha = 1;
     twin_of->run(&last, 1, n);

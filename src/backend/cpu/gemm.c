@@ -147,8 +147,8 @@ static gemm_plan make_plan(const tsr_cpu *cpu, const tsr_gemm_args *args, tsr_ar
     const int64_t n_products = plan.g.batch * plan.g.num_heads;
     if (plan.g.m == 0 || plan.g.n == 0 || n_products == 0) return plan;
     plan.p = product_of(cpu, &plan.g);
-    if (plan.g.a.strides != NULL && (plan.g.a.strides_are_cols || plan.p.type == GEMM_S8))
-        plan.p.a.col = 0; /* columns may be apart in some products, or rows no whole words: A is packed */
+    if (plan.g.a.strides != NULL && plan.g.a.strides_are_cols)
+        plan.p.a.col = 0; /* columns may be apart in some products: A is packed */
     if (plan.g.b.strides != NULL && !plan.g.b.strides_are_cols) plan.p.b.row = 0; /* likewise B's rows */
     plan.split = gemm_plan_split(cpu, &plan.p, n_products, memory);
     return plan;

@@ -45,8 +45,7 @@ bool gemm_a_in_place(const gemm_product *p)
     const gemm_operand *a = &p->a;
     const int64_t row_nbytes = a->row * nbytes_of(a->dtype);
     if (a->col != 1 || p->type == GEMM_S4) return false;
-    if (p->type == GEMM_S8 && (!p->kernel->multiplies_rows || a->dtype != TSR_S8 || a->row % 4 != 0))
-        return false;
+    if (p->type == GEMM_S8 && (!p->kernel->multiplies_rows || a->dtype != TSR_S8)) return false;
     /* Rows that fall into the same sets of the first cache are copied; at one block of columns, which reads
      * them once, only where a tile has more of them than ways. */
     const int64_t apart = p->n <= p->kernel->block_columns ? 4096 : 1024;
@@ -261,12 +260,12 @@ static void find_a(const gemm_product *p, int64_t chunk, pass *s)
         s->a = (const char *)packed_row(p, chunk, 0);
         t->a_row = row_words(p, chunk), t->a_k = 1;
         s->a_row_nbytes = t->a_row * 4;
-        if (p->type == GEMM_BF16) t->a_row *= 2; /* elements */
+        if (p->kernel->multiplies_rows) t->a_row *= p->kernel->k_word;
         if (p->a_sums != NULL) s->a_sums = sums_row(p, chunk, 0), t->a_sums_row = sums_of_row(p);
     } else {
         const gemm_operand *a = &p->a;
         s->a = a->data + chunk * gemm_chunk_k(p) * a->col * nbytes_of(a->dtype);
-        t->a_row = p->type == GEMM_S8 ? a->row / 4 : a->row, t->a_k = a->col;
+        t->a_row = a->row, t->a_k = a->col;
         s->a_row_nbytes = a->row * nbytes_of(a->dtype);
     }
 }

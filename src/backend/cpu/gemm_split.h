@@ -7,8 +7,8 @@
  * would show. Blocks shrink where there would be too few for the threads; small products are whole items,
  * several to one where they are tiny.
  *
- *     A in place      items of all products in one run
- *     A packed once   for each product: a run that packs A, a run of items
+ *     A in place      items of all products in one run, but where B is packed once
+ *     A packed once   for each product: a run that packs A, and B if that is packed once; a run of items
  *     A packed by     items are rows x all columns of a product: batches of products that are too small for
  *     its item        two runs each
  */

@@ -48,7 +48,8 @@
 typedef struct tsr_gemm_tile {
     int64_t k; /* words; s4: a multiple of group / 8; AMX: of k_align; f32 with bf16 pairs: elements */
     const void *a;
-    int64_t a_row, a_k; /* strides in elements of A's type: f32, bf16; s8, s4: in words; a_k: f32 alone     */
+    int64_t a_row,
+        a_k; /* in elements of A's type; but packed rows of s8 and s4 (not AMX): words; a_k: f32 alone */
     const void *b;
     int64_t b_row;     /* words from one word row to the next; f32 and bf16 only (others: nr)            */
     tsr_dtype b_dtype; /* f32 family: f32, or bf16 pairs or f16 in a panel                               */
@@ -86,8 +87,7 @@ typedef struct tsr_gemm_kernel {
     int32_t block_rows;    /* whose sums are held at a time, where they lie beside C                       */
     int32_t block_columns; /* whose panels are held at a time, a multiple of nr                            */
     tsr_attention_tiles attention; /* f32, bf16 */
-    bool multiplies_rows; /* A's, contiguous along k, as they lie where k is a multiple of k_align (bf16, s8)
-                           */
+    bool multiplies_rows; /* A's as they lie, contiguous along k, k a multiple of k_align (bf16, AMX's s8) */
     bool keeps_sums; /* beside C, where there are several chunks: C's own rows are too far apart for it */
     void (*run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
 

@@ -1,7 +1,8 @@
 /*
  * kernel/gemm_amx.h - the part that GEMM kernels on AMX share: C[32, 32] = A[32, k] B[k, 32] in tiles
  *
- * Include once, behind a definition of TILE_ADD(c, a, b), the product in the family's type.
+ * Include once, behind definitions of TILE_ADD(c, a, b), the product in the family's type, and
+ * ELEMENT_NBYTES.
  *
  *     tiles (8)            B0       B1          A: row m is a row of memory, 16 words of k for each step
  *                      +--------+--------+      B: a tile is 16 word rows of the panel, half of each
@@ -94,10 +95,28 @@ typedef struct tile_product {
     const char *a, *b;
     char *c;
     int64_t a_stride, b_stride, c_stride, n_steps;
-    bool adds;                   /* to C */
+    bool has_columns; /* B's as they lie, b_stride apart; else a panel, its word rows so far apart */
+    bool adds;        /* to C */
     const char *ahead, *ahead_c; /* as in tsr_gemm_tile */
     int64_t ahead_step;          /* bytes with each step */
 } tile_product;
+
+/* C = A B, or C += A B where beta is not 0. */
+static tile_product product_of(const tsr_gemm_tile *t, int64_t b_stride, bool has_columns)
+{
+    return (tile_product){.a = t->a,
+                          .a_stride = t->a_row * ELEMENT_NBYTES,
+                          .b = t->b,
+                          .b_stride = b_stride,
+                          .has_columns = has_columns,
+                          .c = t->c,
+                          .c_stride = t->c_row * 4,
+                          .n_steps = t->k / K_ALIGN,
+                          .adds = t->beta != 0,
+                          .ahead = t->ahead,
+                          .ahead_c = t->ahead_c,
+                          .ahead_step = t->ahead_step * K_ALIGN};
+}
 
 /* 16 words of k, at a and b; with `begins` C is loaded first. lower, right and begins are constants. */
 TSR_INLINE void step(const tile_product *p, const char *a, const char *b, const bool lower, const bool right,
@@ -118,9 +137,10 @@ TSR_INLINE void step(const tile_product *p, const char *a, const char *b, const 
     if (lower && right) TILE_ADD(C11, A1, B1);
 }
 
-TSR_INLINE void fetch_lines(const char *at, int64_t nbytes)
+TSR_INLINE const char *fetch_lines(const char *at, int64_t nbytes)
 {
     for (int64_t i = 0; i < nbytes; i += TILE_NBYTES) __builtin_prefetch(at + i, 0, 2);
+    return at + nbytes;
 }
 
 /* lower and right are constants at every call. */
@@ -132,10 +152,9 @@ TSR_INLINE void multiply(const tile_product *p, const bool lower, const bool rig
     const int64_t c_rows = MR / (left < 2 ? 1 : left > FETCH_STEPS ? FETCH_STEPS : left - 1);
     if (p->adds && left == 0) return;
     if (p->adds) {
-        fetch_lines(ahead, p->ahead_step);
+        ahead = fetch_lines(ahead, p->ahead_step);
         step(p, a, b, lower, right, true);
         a += TILE_NBYTES, b += b_step, left--;
-        if (p->ahead_step > 0) ahead += p->ahead_step;
     } else {
         TILE_ZERO(C00);
         if (right) TILE_ZERO(C01);
@@ -143,8 +162,7 @@ TSR_INLINE void multiply(const tile_product *p, const bool lower, const bool rig
         if (lower && right) TILE_ZERO(C11);
     }
     for (; left > 0; left--, a += TILE_NBYTES, b += b_step) {
-        fetch_lines(ahead, p->ahead_step);
-        if (p->ahead_step > 0) ahead += p->ahead_step;
+        ahead = fetch_lines(ahead, p->ahead_step);
         if (ahead_c != NULL && left <= FETCH_STEPS)
             for (int64_t i = 0; i < c_rows; i++, ahead_c += p->c_stride) {
                 __builtin_prefetch(ahead_c);
@@ -159,7 +177,6 @@ TSR_INLINE void multiply(const tile_product *p, const bool lower, const bool rig
     if (lower && right) TILE_STORE(C11, c_lower + TILE_NBYTES, p->c_stride);
 }
 
-/* m rows and n columns; all of a row's 16 or 32 words are written, and read where C is added to. */
 static void multiply_tiles(const tile_product *p, int64_t m, int64_t n)
 {
     const bool lower = m > TILE_ROWS, right = n > TILE_ROWS;
@@ -188,7 +205,7 @@ TSR_INLINE void turn_rows(char *to, const char *from, int64_t stride, int64_t m)
     UNROLL for (int64_t i = 0; i < TILE_ROWS; i++) vf32_store((void *)(to + i * TILE_NBYTES), block[i]);
 }
 
-/* m <= COLUMNS_MR rows of A and n columns of B, b_stride apart; C as in multiply_tiles. */
+/* m <= COLUMNS_MR */
 static void multiply_columns(const tile_product *p, int64_t m, int64_t n)
 {
     _Alignas(64) char turned[NR * TILE_NBYTES], words[2][TILE_ROWS * TILE_NBYTES];
@@ -225,6 +242,39 @@ static void multiply_columns(const tile_product *p, int64_t m, int64_t n)
         for (int64_t i = 0; i < m; i++)
             memcpy(p->c + i * p->c_stride + j * 4, rows + i * TILE_NBYTES, TILE_NBYTES);
     }
+}
+
+/* --- runs --- */
+
+/* m rows and n columns; of each row of C, 16 or 32 words are written, and read where C is added to. */
+static void multiply_any(const tile_product *p, int64_t m, int64_t n)
+{
+    if (p->has_columns)
+        multiply_columns(p, m, n);
+    else
+        multiply_tiles(p, m, n);
+}
+
+/* The same for any C, of which n words of a row are touched. */
+static void multiply_exactly(tile_product p, int64_t m, int64_t n)
+{
+    if (n == NR && !p.has_columns) {
+        multiply_tiles(&p, m, n);
+        return;
+    }
+    _Alignas(64) uint32_t sums[MR][NR];
+    char *c = p.c;
+    for (int64_t i = 0; i < m && p.adds; i++)
+        for (int64_t j = 0; j < NR; j += VL) {
+            const vu32 v = j < n ? vu32_load_up_to(c + i * p.c_stride + 4 * j, n - j) : vu32_splat(0);
+            vu32_store_up_to(sums[i] + j, v, VL);
+        }
+    const int64_t c_stride = p.c_stride;
+    p.c = (char *)sums, p.c_stride = sizeof sums[0];
+    multiply_any(&p, m, n);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j += VL)
+            vu32_store_up_to(c + i * c_stride + 4 * j, vu32_load_up_to(sums[i] + j, VL), n - j);
 }
 
 #endif

@@ -9,69 +9,39 @@
  */
 #include "backend/cpu/tile.h"
 
+#define ELEMENT_NBYTES    2
 #define TILE_ADD(c, a, b) TILE_ADD_BF16(c, a, b)
 #include "backend/cpu/kernel/gemm_amx.h"
 #include "backend/cpu/kernel/pack_bf16.h"
 
-/* True if C is one term more of the sum that the tiles add up: chunks go on where the last one ended. */
-static bool adds_in_tiles(const tsr_gemm_tile *t) { return t->alpha == 1 && t->beta == 1; }
-
-/* C where it is added to, with zeros from n on. */
-static void begin_sums(float sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
+/* C is one term more of the sum that the tiles add up where alpha and beta are 1, so that a chunk goes on
+ * where the last one ended. */
+static void run_product(const tsr_gemm_tile *t, tile_product p, int64_t m, int64_t n)
 {
-    const float *c = t->c;
-    if (!adds_in_tiles(t)) return;
-    for (int64_t i = 0; i < m; i++, c += t->c_row)
-        for (int64_t j = 0; j < NR; j += VL)
-            vf32_store(sums[i] + j, j < n ? vf32_load_up_to(c + j, n - j) : vf32_splat(0));
-}
-
-static void end_sums(float sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
-{
-    const float beta = adds_in_tiles(t) ? 0 : t->beta;
+    if (t->alpha == 1 && (t->beta == 0 || t->beta == 1)) {
+        multiply_exactly(p, m, n);
+        return;
+    }
+    _Alignas(64) float sums[MR][NR];
+    p.c = (char *)sums, p.c_stride = sizeof sums[0], p.adds = false;
+    multiply_any(&p, m, n);
     float *c = t->c;
     for (int64_t i = 0; i < m; i++, c += t->c_row)
         for (int64_t j = 0; j < n; j += VL) {
             vf32 v = vf32_rounded(vf32_load(sums[i] + j) * t->alpha);
-            if (beta != 0) v += vf32_rounded(vf32_load_up_to(c + j, n - j) * beta);
+            if (t->beta != 0) v += vf32_rounded(vf32_load_up_to(c + j, n - j) * t->beta);
             vf32_store_up_to(c + j, v, n - j);
         }
 }
 
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    const bool in_place = n == NR && t->alpha == 1 && (t->beta == 0 || t->beta == 1);
-    _Alignas(64) float sums[MR][NR];
-    const tile_product p = {.a = t->a,
-                            .a_stride = t->a_row * 2,
-                            .b = t->b,
-                            .b_stride = t->b_row * 4,
-                            .c = in_place ? t->c : (char *)sums,
-                            .c_stride = in_place ? t->c_row * 4 : (int64_t)sizeof sums[0],
-                            .n_steps = t->k / K_ALIGN,
-                            .adds = adds_in_tiles(t),
-                            .ahead = t->ahead,
-                            .ahead_c = t->ahead_c,
-                            .ahead_step = t->ahead_step * K_ALIGN};
-    if (!in_place) begin_sums(sums, t, m, n);
-    multiply_tiles(&p, m, n);
-    if (!in_place) end_sums(sums, t, m, n);
+    run_product(t, product_of(t, t->b_row * 4, false), m, n);
 }
 
 static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    _Alignas(64) float sums[MR][NR];
-    const tile_product p = {.a = t->a,
-                            .a_stride = t->a_row * 2,
-                            .b = t->b,
-                            .b_stride = t->b_row * 2,
-                            .c = (char *)sums,
-                            .c_stride = sizeof sums[0],
-                            .n_steps = t->k / K_ALIGN,
-                            .adds = adds_in_tiles(t)};
-    begin_sums(sums, t, m, n);
-    multiply_columns(&p, m, n);
-    end_sums(sums, t, m, n);
+    run_product(t, product_of(t, t->b_row * ELEMENT_NBYTES, true), m, n);
 }
 
 static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,

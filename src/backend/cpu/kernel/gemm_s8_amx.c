@@ -7,62 +7,20 @@
  */
 #include "backend/cpu/tile.h"
 
+#define ELEMENT_NBYTES    1
 #define TILE_ADD(c, a, b) TILE_ADD_S8(c, a, b)
 #include "backend/cpu/kernel/gemm_amx.h"
 
 enum { K_WORD = 4 };
 
-/* C where it is added to, with zeros from n on. */
-static void begin_sums(uint32_t sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
-{
-    const int32_t *c = t->c;
-    if (t->beta == 0) return;
-    for (int64_t i = 0; i < m; i++, c += t->c_row)
-        for (int64_t j = 0; j < NR; j += VL)
-            vu32_store_up_to(sums[i] + j, j < n ? vu32_load_up_to(c + j, n - j) : vu32_splat(0), VL);
-}
-
-static void end_sums(uint32_t sums[MR][NR], const tsr_gemm_tile *t, int64_t m, int64_t n)
-{
-    int32_t *c = t->c;
-    for (int64_t i = 0; i < m; i++, c += t->c_row)
-        for (int64_t j = 0; j < n; j += VL) vu32_store_up_to(c + j, vu32_load_up_to(sums[i] + j, VL), n - j);
-}
-
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    const bool in_place = n == NR;
-    _Alignas(64) uint32_t sums[MR][NR];
-    const tile_product p = {.a = t->a,
-                            .a_stride = t->a_row * 4,
-                            .b = t->b,
-                            .b_stride = NR * 4,
-                            .c = in_place ? t->c : (char *)sums,
-                            .c_stride = in_place ? t->c_row * 4 : (int64_t)sizeof sums[0],
-                            .n_steps = t->k / K_ALIGN,
-                            .adds = t->beta != 0,
-                            .ahead = t->ahead,
-                            .ahead_c = t->ahead_c,
-                            .ahead_step = t->ahead_step * K_ALIGN};
-    if (!in_place) begin_sums(sums, t, m, n);
-    multiply_tiles(&p, m, n);
-    if (!in_place) end_sums(sums, t, m, n);
+    multiply_exactly(product_of(t, NR * 4, false), m, n);
 }
 
 static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    _Alignas(64) uint32_t sums[MR][NR];
-    const tile_product p = {.a = t->a,
-                            .a_stride = t->a_row * 4,
-                            .b = t->b,
-                            .b_stride = t->b_row,
-                            .c = (char *)sums,
-                            .c_stride = sizeof sums[0],
-                            .n_steps = t->k / K_ALIGN,
-                            .adds = t->beta != 0};
-    begin_sums(sums, t, m, n);
-    multiply_columns(&p, m, n);
-    end_sums(sums, t, m, n);
+    multiply_exactly(product_of(t, t->b_row * ELEMENT_NBYTES, true), m, n);
 }
 
 static int64_t at_most(int64_t n, int64_t most) { return n < most ? n : most; }

@@ -98,21 +98,24 @@ TSR_INLINE void store_vector(const tsr_gemm_store_args *a, int64_t i, int64_t j,
         vf32_store_as_n(a->c, a->c_dtype, c, v, n);
 }
 
-/* s32 sums as they are, alone or added to C, wrapping; or through doubles, as the reference has it. */
+/* A row of s32 sums as they are, alone or added to C, wrapping. */
+TSR_INLINE void store_wrapping(int32_t *c, const int64_t c_col, const int32_t *sums, int64_t n, bool adds)
+{
+    for (int64_t j = 0; j < n; j++)
+        c[j * c_col] = (int32_t)((adds ? (uint32_t)c[j * c_col] : 0) + (uint32_t)sums[j]);
+}
+
+/* s32 sums; alpha and other betas go through doubles, as the reference has it. */
 static void store_i32(const tsr_gemm_store_args *a, int64_t m, int64_t n)
 {
+    const bool wraps = a->scale == 1 && (a->beta == 0 || a->beta == 1);
     const int32_t *sums = a->sums;
     int32_t *c = a->c;
     for (int64_t i = 0; i < m; i++, sums += a->sums_row, c += a->c_row) {
-        if (a->scale == 1 && a->beta == 0 && a->c_col == 1)
-            for (int64_t j = 0; j < n; j++) c[j] = sums[j];
-        else if (a->scale == 1 && a->beta == 1 && a->c_col == 1)
-            for (int64_t j = 0; j < n; j++) c[j] = (int32_t)((uint32_t)c[j] + (uint32_t)sums[j]);
-        else if (a->scale == 1 && (a->beta == 0 || a->beta == 1))
-            for (int64_t j = 0; j < n; j++) {
-                int32_t *to = c + j * a->c_col;
-                *to = (int32_t)((a->beta != 0 ? (uint32_t)*to : 0) + (uint32_t)sums[j]);
-            }
+        if (wraps && a->c_col == 1)
+            store_wrapping(c, 1, sums, n, a->beta != 0);
+        else if (wraps)
+            store_wrapping(c, a->c_col, sums, n, a->beta != 0);
         else
             for (int64_t j = 0; j < n; j++) {
                 int32_t *to = c + j * a->c_col;
@@ -147,12 +150,11 @@ static void store(const tsr_gemm_store_args *a, int64_t m, int64_t n)
         store_i32(a, m, n);
         return;
     }
-    if (is_plain(a) && a->c_dtype == TSR_F32) {
-        store_plain(a, TSR_F32, m, n);
-        return;
-    }
-    if (is_plain(a) && a->c_dtype == TSR_BF16) {
-        store_plain(a, TSR_BF16, m, n);
+    if (is_plain(a) && (a->c_dtype == TSR_F32 || a->c_dtype == TSR_BF16)) {
+        if (a->c_dtype == TSR_F32)
+            store_plain(a, TSR_F32, m, n);
+        else
+            store_plain(a, TSR_BF16, m, n);
         return;
     }
     /* Columns that are apart go one by one; the halves of a gated panel are whole vectors. */
