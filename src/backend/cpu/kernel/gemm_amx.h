@@ -90,7 +90,11 @@ static void leave(const void *saved)
     configured_rows = 0;
 }
 
-/* What a product reads and writes. Strides in bytes. */
+/*
+ * What a product reads and writes. Strides in bytes. Handed on by its address: a copy is made of loads wider
+ * than the stores before them, which wait until those have left the processor, behind the last run's tiles:
+ * 300 cycles of a run's 1300.
+ */
 typedef struct tile_product {
     const char *a, *b;
     char *c;
@@ -256,25 +260,24 @@ static void multiply_any(const tile_product *p, int64_t m, int64_t n)
 }
 
 /* The same for any C, of which n words of a row are touched. */
-static void multiply_exactly(tile_product p, int64_t m, int64_t n)
+static void multiply_exactly(const tile_product *p, int64_t m, int64_t n)
 {
-    if (n == NR && !p.has_columns) {
-        multiply_tiles(&p, m, n);
+    if (n == NR && !p->has_columns) {
+        multiply_tiles(p, m, n);
         return;
     }
     _Alignas(64) uint32_t sums[MR][NR];
-    char *c = p.c;
-    for (int64_t i = 0; i < m && p.adds; i++)
+    for (int64_t i = 0; i < m && p->adds; i++)
         for (int64_t j = 0; j < NR; j += VL) {
-            const vu32 v = j < n ? vu32_load_up_to(c + i * p.c_stride + 4 * j, n - j) : vu32_splat(0);
-            vu32_store_up_to(sums[i] + j, v, VL);
+            const char *c = p->c + i * p->c_stride + 4 * j;
+            vu32_store_up_to(sums[i] + j, j < n ? vu32_load_up_to(c, n - j) : vu32_splat(0), VL);
         }
-    const int64_t c_stride = p.c_stride;
-    p.c = (char *)sums, p.c_stride = sizeof sums[0];
-    multiply_any(&p, m, n);
+    tile_product into_sums = *p;
+    into_sums.c = (char *)sums, into_sums.c_stride = sizeof sums[0];
+    multiply_any(&into_sums, m, n);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j += VL)
-            vu32_store_up_to(c + i * c_stride + 4 * j, vu32_load_up_to(sums[i] + j, VL), n - j);
+            vu32_store_up_to(p->c + i * p->c_stride + 4 * j, vu32_load_up_to(sums[i] + j, VL), n - j);
 }
 
 #endif

@@ -16,15 +16,16 @@
 
 /* C is one term more of the sum that the tiles add up where alpha and beta are 1, so that a chunk goes on
  * where the last one ended. */
-static void run_product(const tsr_gemm_tile *t, tile_product p, int64_t m, int64_t n)
+static void run_product(const tsr_gemm_tile *t, const tile_product *p, int64_t m, int64_t n)
 {
     if (t->alpha == 1 && (t->beta == 0 || t->beta == 1)) {
         multiply_exactly(p, m, n);
         return;
     }
     _Alignas(64) float sums[MR][NR];
-    p.c = (char *)sums, p.c_stride = sizeof sums[0], p.adds = false;
-    multiply_any(&p, m, n);
+    tile_product into_sums = *p;
+    into_sums.c = (char *)sums, into_sums.c_stride = sizeof sums[0], into_sums.adds = false;
+    multiply_any(&into_sums, m, n);
     float *c = t->c;
     for (int64_t i = 0; i < m; i++, c += t->c_row)
         for (int64_t j = 0; j < n; j += VL) {
@@ -36,12 +37,14 @@ static void run_product(const tsr_gemm_tile *t, tile_product p, int64_t m, int64
 
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    run_product(t, product_of(t, t->b_row * 4, false), m, n);
+    const tile_product p = product_of(t, t->b_row * 4, false);
+    run_product(t, &p, m, n);
 }
 
 static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    run_product(t, product_of(t, t->b_row * ELEMENT_NBYTES, true), m, n);
+    const tile_product p = product_of(t, t->b_row * ELEMENT_NBYTES, true);
+    run_product(t, &p, m, n);
 }
 
 static void pack_b(void *panel, const void *x, tsr_dtype dtype, int64_t k_stride, int64_t n_stride, int64_t k,

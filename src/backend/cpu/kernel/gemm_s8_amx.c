@@ -15,12 +15,14 @@ enum { K_WORD = 4 };
 
 static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    multiply_exactly(product_of(t, NR * 4, false), m, n);
+    const tile_product p = product_of(t, NR * 4, false);
+    multiply_exactly(&p, m, n);
 }
 
 static void run_columns(const tsr_gemm_tile *t, int64_t m, int64_t n)
 {
-    multiply_exactly(product_of(t, t->b_row * ELEMENT_NBYTES, true), m, n);
+    const tile_product p = product_of(t, t->b_row * ELEMENT_NBYTES, true);
+    multiply_exactly(&p, m, n);
 }
 
 static int64_t at_most(int64_t n, int64_t most) { return n < most ? n : most; }
