@@ -149,6 +149,62 @@ static void parts_change_nothing(tsr_context *ctx)
     kit_free_all();
 }
 
+/* --- the softmax along with the product before it --- */
+
+static const tsr_gemm_kernel *counted;
+static _Atomic int64_t n_counted;
+
+static void count_scores(const tsr_attention_group *group)
+{
+    n_counted++;
+    counted->run_scores(group);
+}
+
+/* Keys grow along the sequence, so that maxima rise, or not; scores are all far from 0, or no numbers. */
+static kit_attention rising_case(int trial)
+{
+    static const int64_t widths[] = {64, 128, 32, 96, 160, 256, 40, 200};
+    const int64_t lq = kit_between(1, 160), lk = 32 * kit_between(1, 40) + (kit_one_in(3) ? 7 : 0);
+    const int64_t d = widths[trial % 8], dv = kit_one_in(2) ? d : 48;
+    kit_attention c = {.dtype = TSR_BF16, .grad_dtype = TSR_BF16, .b = 1, .hq = 2, .hkv = 1, .lq = lq};
+    c.lk = lk, c.d = d, c.dv = dv, c.options.causal = kit_one_in(3);
+    c.q = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 2, lq, d));
+    c.k = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, lk, d));
+    c.v = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, lk, dv));
+    c.dout = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 2, lq, dv));
+    const double last = trial % 4 == 1 ? 12 : trial % 4 == 2 ? 400 : 1;
+    for (int64_t i = 0; i < lk * d; i++)
+        kit_set(&c.k, i, kit_get(&c.k, i) * pow(last, (double)(i / d) / (double)lk));
+    for (int64_t i = 0; i < 2 * lq * d && trial % 4 == 3; i += d) kit_set(&c.q, i, 16);
+    for (int64_t i = 0; i < lk * d && trial % 4 == 3; i += d) kit_set(&c.k, i, 128);
+    if (trial % 5 == 4) kit_set(&c.k, kit_between(0, lk * d - 1), kit_one_in(2) ? NAN : INFINITY);
+    if (trial % 7 == 6) c.sinks = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, 2));
+    return c;
+}
+
+/* The same bits from run_scores as from the product and the softmax one after the other. */
+static void fusing_changes_nothing(tsr_context *ctx)
+{
+    tsr_cpu *const cpu = ctx->state;
+    const tsr_gemm_kernel *const chosen = cpu->gemm_bf16;
+    if (chosen == NULL || chosen->run_scores == NULL || chosen->lanes != cpu->attention_score_f32->lanes)
+        return;
+    tsr_gemm_kernel fusing = *chosen, apart = *chosen;
+    fusing.run_scores = count_scores, apart.run_scores = NULL;
+    counted = chosen, n_counted = 0;
+    for (int trial = 0; trial < 48; trial++) {
+        const kit_attention c = rising_case(trial);
+        cpu->gemm_bf16 = &fusing;
+        const kit_attention_result a = kit_attention_run(ctx, &c, KIT_FUSED);
+        cpu->gemm_bf16 = &apart;
+        const kit_attention_result b = kit_attention_run(ctx, &c, KIT_FUSED);
+        cpu->gemm_bf16 = chosen;
+        kit_attention_same_bits(&c, &a, &b, "the softmax with its product and after it");
+        kit_free_all();
+    }
+    if (n_counted == 0) kit_fail("no softmax ran with its product");
+}
+
 /* --- the checks themselves --- */
 
 /* Wrong twins of the score kernel, each with a mistake that a real one might have. */
@@ -304,6 +360,7 @@ KIT_TEST_OF_EACH(kit_for_each_gemm_isa, threads_change_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, company_changes_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, packing_changes_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, parts_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, fusing_changes_nothing)
 
 int main(void)
 {
@@ -313,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_packing_changes_nothing), cmocka_unit_test(test_wrong_twins_are_rejected),
         cmocka_unit_test(test_parts_change_nothing),    cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_memory_is_linear),        cmocka_unit_test(test_lengths_are_checked_first),
+        cmocka_unit_test(test_fusing_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

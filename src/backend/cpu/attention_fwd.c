@@ -44,6 +44,9 @@ typedef struct forward {
     bool bf16;                            /* the products' operands are; else f32 */
     int64_t q_words;                      /* of a row of Q and K */
     int64_t q_stride, s_stride, o_stride; /* words between rows */
+    int64_t l_row;                        /* floats of a row of l, whose sum is meant */
+    bool fuses_softmax;                   /* with the product before it, where groups are whole */
+    int64_t p_words, group_floats;        /* then: words between rows of P; a group's scores or P */
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
     int64_t scratch_floats;               /* of a slot */
     bool v_in_place;                      /* V is read where it lies */
@@ -89,7 +92,12 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->v_in_place = !w->bf16 && !w->gathers && attention_in_place(w->gemm, &v, a->dv);
     const int64_t v_words = attention_words(w->gemm, a->lk) * attention_round_up(a->dv, nr);
     w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : v_words), 16);
-    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 3) + w->gemm->mr * w->s_stride + w->bn * nr;
+    w->l_row = w->bf16 ? w->score->lanes : 1;
+    w->fuses_softmax = w->gemm->run_scores != NULL && w->gemm->lanes == w->score->lanes;
+    w->p_words = attention_stride(w->bn / w->gemm->k_word, 16);
+    const int64_t fused_floats = w->gemm->mr * (w->p_words + TSR_ATTENTION_BLOCKS * nr);
+    w->group_floats = attention_max(w->gemm->mr * w->s_stride, w->fuses_softmax ? fused_floats : 0);
+    w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 1 + w->l_row) + w->group_floats + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
     /* As many heads as one per thread and 1 MiB take, the same number in every round. */
@@ -160,19 +168,52 @@ typedef struct block {
     const float *k;     /* packed */
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
-    float *s, *o, *m, *l, *l_bf16, *gather;
+    float *s, *o, *m, *l, *gather;
 } block;
 
-/* One group of rows, from row i on, against a key tile: its scores stay near. */
-static void attend_as_group(const block *b, int64_t i, attention_span keys, attention_span seen, bool all)
+/* P of one group of rows, from row i on, and a key tile, whose scores stay near; ahead: what is wanted next.
+ */
+static attention_left softmax_of_group(const block *b, int64_t i, attention_span keys, attention_span seen,
+                                       const float *ahead)
 {
     const forward *w = b->w;
-    const int64_t nr = w->gemm->nr, rows = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i);
-    const int64_t k_word = w->gemm->k_word, n = keys.end - keys.begin;
-    const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
-    const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
+    const int64_t nr = w->gemm->nr, mr = w->gemm->mr, k_word = w->gemm->k_word;
+    const int64_t rows = attention_min(mr, b->queries.end - b->queries.begin - i);
+    const void *q = (const char *)b->q.data + i * b->q.row * (4 / k_word);
+    const float *k = b->k + keys.begin * w->q_words;
+    float *m = b->m + i, *l = b->l + i * w->l_row, *o = b->o + i * w->o_stride;
+    tsr_attention_rows t = {.features = &b->features,
+                            .row = b->queries.begin + i,
+                            .n_rows = rows,
+                            .key = keys.begin,
+                            .begin = seen.begin,
+                            .end = seen.end,
+                            .s = b->s,
+                            .s_stride = w->s_stride,
+                            .alpha = b->features.alpha,
+                            .to_bf16 = w->bf16,
+                            .p = (uint16_t *)(void *)b->s,
+                            .p_stride = w->s_stride * k_word};
+    if (w->fuses_softmax && rows == mr && w->score->is_whole(&t)) {
+        t.p_stride = w->p_words * k_word;
+        t.s = b->s + mr * w->p_words;
+        const tsr_attention_group group = {.rows = t,
+                                           .q = q,
+                                           .q_row = b->q.row,
+                                           .k = k,
+                                           .k_words = w->q_words,
+                                           .ahead = ahead,
+                                           .m = m,
+                                           .l = l,
+                                           .o = o,
+                                           .o_stride = w->o_stride,
+                                           .dv = w->a->dv,
+                                           .score = w->score};
+        w->gemm->run_scores(&group);
+        return (attention_left){t.p, t.p_stride};
+    }
     const attention_product scores = {.gemm = w->gemm,
-                                      .a = (const char *)b->q.data + i * b->q.row * (4 / k_word),
+                                      .a = q,
                                       .a_row = b->q.row,
                                       .a_k = 1,
                                       .b = k,
@@ -181,36 +222,34 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
                                       .c = b->s,
                                       .c_row = w->s_stride,
                                       .m = rows,
-                                      .n = n,
+                                      .n = keys.end - keys.begin,
                                       .k = w->a->d,
                                       .alpha = 1,
                                       .beta = 0,
-                                      .ahead = i == 0 && lies_in_line ? v : NULL};
+                                      .ahead = ahead};
     attention_product_columns(&scores, &seen);
+    w->score->forward(&t, m, l, o, w->o_stride, w->a->dv);
+    return (attention_left){b->s, w->s_stride * k_word};
+}
 
-    const tsr_attention_rows t = {.features = &b->features,
-                                  .row = b->queries.begin + i,
-                                  .n_rows = rows,
-                                  .key = keys.begin,
-                                  .begin = seen.begin,
-                                  .end = seen.end,
-                                  .s = b->s,
-                                  .s_stride = w->s_stride,
-                                  .alpha = b->features.alpha,
-                                  .l_bf16 = w->bf16 ? b->l_bf16 + i : NULL};
-    float *o = b->o + i * w->o_stride;
-    w->score->forward(&t, b->m + i, b->l + i, o, w->o_stride, w->a->dv);
-
+/* One group of rows, from row i on, against a key tile. */
+static void attend_as_group(const block *b, int64_t i, attention_span keys, attention_span seen, bool all)
+{
+    const forward *w = b->w;
+    const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = keys.end - keys.begin;
+    const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
+    const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
+    const attention_left p = softmax_of_group(b, i, keys, seen, i == 0 && lies_in_line ? v : NULL);
     const attention_product out = {.gemm = w->gemm,
-                                   .a = b->s,
-                                   .a_row = w->s_stride * k_word,
+                                   .a = p.data,
+                                   .a_row = p.row,
                                    .a_k = 1,
                                    .b = v,
                                    .b_row = w->v_in_place ? b->v.stride : nr,
                                    .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
-                                   .c = o,
+                                   .c = b->o + i * w->o_stride,
                                    .c_row = w->o_stride,
-                                   .m = rows,
+                                   .m = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i),
                                    .n = w->a->dv,
                                    .k = n,
                                    .alpha = 1,
@@ -238,6 +277,13 @@ static void attend_to_tile(const block *b, int64_t tile)
         if (seen[g].begin < seen[g].end) attend_as_group(b, i, keys, seen[g], all);
 }
 
+static float sum_of_row(const block *b, int64_t i)
+{
+    float sum = 0;
+    for (int64_t j = 0; j < b->w->l_row; j++) sum += b->l[i * b->w->l_row + j];
+    return sum;
+}
+
 /* out = O / l and lse of the rows from `first` on; rows that saw nothing, or are padding, are empty. */
 static void finish(const block *b, const attention_sequence *s, int64_t head, int64_t first, int64_t n_rows)
 {
@@ -247,14 +293,13 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
     const float kept = w->bf16 ? attention_keep_scale(w->a) : 1;
     attention_rows out = attention_q_rows(&w->a->out, s, head, first);
     for (int64_t i = 0; i < n_rows; i++, out.data = attention_row(&out, 1)) {
-        const bool empty = i >= used || b->l[i] == 0;
-        if (empty)
+        const float l = i < used ? sum_of_row(b, i) : 0;
+        if (l == 0)
             attention_clear_rows(&out, 1, w->a->dv);
         else
-            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv,
-                            kept / (w->bf16 ? b->l_bf16 : b->l)[i]);
+            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv, kept / l);
         if (lse.data != NULL)
-            ((float *)lse.data)[i * lse.row] = empty ? -INFINITY : b->m[i] * 0.693147181f + logf(b->l[i]);
+            ((float *)lse.data)[i * lse.row] = l == 0 ? -INFINITY : b->m[i] * 0.693147181f + logf(l);
     }
 }
 
@@ -272,12 +317,13 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
         b->v = (attention_matrix){v.data, v.row};
     }
     memset(b->o, 0, (size_t)(n * w->o_stride) * sizeof *b->o);
+    memset(b->l, 0, (size_t)(n * w->l_row) * sizeof *b->l);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
                                            : -INFINITY;
     for (int64_t i = 0; i < n; i++) {
         b->m[i] = sink * 1.44269504f;
-        b->l[i] = b->l_bf16[i] = sink == -INFINITY ? 0 : 1;
+        b->l[i * w->l_row] = sink == -INFINITY ? 0 : 1;
     }
 }
 
@@ -298,11 +344,10 @@ static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, in
                .queries = {first, attention_max(first, attention_min(first + n_rows, s.lq))},
                .v_finite = w->v_finite + index * w->n_tiles,
                .s = q + w->bm * w->q_stride};
-    b.o = b.s + w->gemm->mr * w->s_stride;
+    b.o = b.s + w->group_floats;
     b.m = b.o + w->bm * w->o_stride;
     b.l = b.m + w->bm;
-    b.l_bf16 = b.l + w->bm;
-    b.gather = b.l_bf16 + w->bm;
+    b.gather = b.l + w->bm * w->l_row;
 
     if (b.queries.begin < b.queries.end) {
         char tiles[64];

@@ -63,14 +63,32 @@ TSR_INLINE vu32 vu32_pairs_from_vf32(vf32 first, vf32 second)
 #endif
 }
 
-/* acc + both of each lane's pairs, the odd one first: what their dot product with ones adds. */
-TSR_INLINE vf32 vf32_add_pairs(vf32 acc, vu32 pairs)
+/* The larger of each half of a lane, as unsigned numbers: the order of bf16 that are not negative. */
+TSR_INLINE vu32 vu32_max_halves(vu32 a, vu32 b)
 {
-#if TSR_LANES == 16 && defined(__AVX512BF16__)
-    return vf32_add_dot_bf16(acc, pairs, vu32_splat(0x3f803f80));
+#if TSR_LANES == 16 && defined(__AVX512BW__)
+    return (vu32)_mm512_max_epu16((__m512i)a, (__m512i)b);
 #else
-    acc += (vf32)(pairs & 0xffff0000u);
-    return acc + (vf32)(pairs << 16);
+    uint16_t x[2 * VL], y[2 * VL];
+    memcpy(x, &a, sizeof x);
+    memcpy(y, &b, sizeof y);
+    for (int i = 0; i < 2 * VL; i++) x[i] = x[i] > y[i] ? x[i] : y[i];
+    memcpy(&a, x, sizeof a);
+    return a;
+#endif
+}
+
+/* True if a half of some lane is `least` or more. */
+TSR_INLINE bool vu32_reaches_half(vu32 v, uint16_t least)
+{
+#if TSR_LANES == 16 && defined(__AVX512BW__)
+    return _mm512_cmpge_epu16_mask((__m512i)v, _mm512_set1_epi16((int16_t)least)) != 0;
+#else
+    uint16_t x[2 * VL];
+    bool reaches = false;
+    memcpy(x, &v, sizeof x);
+    for (int i = 0; i < 2 * VL; i++) reaches |= x[i] >= least;
+    return reaches;
 #endif
 }
 

@@ -59,6 +59,22 @@ TSR_INLINE vf32 vf32_exp2_below_127(vf32 x)
 #endif
 }
 
+/* 2^x, x <= 127, for what is rounded to bf16: relative error below 2^-22, a result below 2^-126 as above. */
+TSR_INLINE vf32 vf32_exp2_for_bf16(vf32 x)
+{
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    const vf32 f = (vf32)_mm512_reduce_ps((__m512)x, 1); /* x - floor(x); of -Inf 0 */
+    vf32 p = f * 1.86713017e-3f + 9.01702978e-3f;
+    p = p * f + 5.57999127e-2f;
+    p = p * f + 2.40164444e-1f;
+    p = p * f + 6.93151295e-1f;
+    p = p * f + 1.0f;
+    return (vf32)_mm512_scalef_ps((__m512)p, (__m512)x);
+#else
+    return vf32_exp2_below_127(x);
+#endif
+}
+
 /* e^x. Relative error below (1 + |x|) 2^-23: x log2(e) is rounded once; small and large results as in exp2.
  */
 TSR_INLINE vf32 vf32_exp(vf32 x) { return vf32_exp2(x * 1.44269504f); }

@@ -26,13 +26,6 @@ static const float never = -__builtin_inff();
 /* How far a row's maximum may grow in powers of two before the row is scaled anew. */
 static const float lag = 8;
 
-/*
- * Scores below it are scaled and set against the maximum in one multiply-add, whose sum the maximum's own
- * rounding can lift above 0 by 2^-19 at most: less than what the product has already lost. Larger ones are
- * rounded as their maximum was, lest that grow without end, and P = 1 come back from lse as something else.
- */
-static const float far = 0x1p6f;
-
 typedef struct columns {
     int64_t lo, hi;
 } columns;
@@ -152,15 +145,20 @@ static void store(void *dst, tsr_dtype dtype, int64_t stride, const float *src, 
     if (j < n) vf32_store_as_n(dst, dtype, j, vf32_load_n(src + j, n - j) * factor, n - j);
 }
 
-/* Raises m to `top` and brings what was relative to the old m along; l_bf16 may be NULL. */
-static void raise_maximum(float top, float *m, float *l, float *l_bf16, float *o, int64_t dv)
+/* Raises the row's m to `top` and brings what was relative to the old m along: P of the columns before `done`
+ * too, if it is of bf16. */
+static void raise_maximum(const tsr_attention_rows *t, int64_t r, float top, float *m, float *l, float *o,
+                          int64_t dv, int64_t done)
 {
     if (*m != never) { /* else l = 0 and o = 0 */
         float factor[VL];
         vf32_store(factor, vf32_exp2(vf32_splat(*m - top)));
-        *l *= factor[0];
-        if (l_bf16 != NULL) *l_bf16 *= factor[0];
+        store(l, TSR_F32, 1, l, t->to_bf16 ? VL : 1, factor[0]);
         store(o, TSR_F32, 1, o, dv, factor[0]);
+        for (int64_t c = t->begin - t->p_before; t->to_bf16 && c < done; c++) {
+            uint16_t *p = t->p + r * t->p_stride + c;
+            *p = tsr_bf16_from_f32(tsr_f32_from_bf16(*p) * factor[0]);
+        }
     }
     *m = top;
 }
@@ -182,11 +180,18 @@ TSR_INLINE int64_t step_of(const bool to_bf16) { return to_bf16 ? 2 * VL : VL; }
 TSR_INLINE int64_t first_step(columns seen, int64_t step) { return seen.lo & -step; }
 TSR_INLINE int64_t last_step(columns seen, int64_t step) { return (seen.hi + step - 1) & -step; }
 
-/* Plain products of a row in [first, last) times what they lack, where their maximum is far from 0; what
- * they lack then. */
+/*
+ * Scores nearer than TSR_ATTENTION_FAR are scaled and set against the maximum in one multiply-add, whose sum
+ * the maximum's own rounding can lift above 0 by 2^-19 at most: less than what the product has already lost.
+ * Larger ones are rounded as their maximum was, lest that grow without end, and P = 1 come back from lse as
+ * something else.
+ *
+ * Plain products of a row in [first, last) times what they lack, where their maximum is far from 0; what
+ * they lack then.
+ */
 static float scale_far(const tsr_attention_rows *t, float *s, int64_t first, int64_t last, float max)
 {
-    if (__builtin_fabsf(max) < far) return t->alpha;
+    if (__builtin_fabsf(max) < TSR_ATTENTION_FAR) return t->alpha;
     for (int64_t c = first; c < last; c += VL) vf32_store(s + c, vf32_load(s + c) * t->alpha);
     return 1;
 }
@@ -199,6 +204,8 @@ static score_path path_of(const tsr_attention_rows *t, bool to_bf16)
                           last.hi == t->end;
     return sees_all && (t->end - t->begin) % step_of(to_bf16) == 0 ? WHOLE : PLAIN;
 }
+
+static bool is_whole(const tsr_attention_rows *t) { return path_of(t, t->to_bf16) == WHOLE; }
 
 /* First pass: features; the row's maximum. Plain scores stay as they are, not yet times alpha. */
 TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path,
@@ -223,47 +230,55 @@ TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns
     return path == FEATURED ? max : max * t->alpha;
 }
 
-/* Second pass: P, and what it adds to l and l_bf16. */
-TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, columns seen,
+/* Second pass: P in `steps`, whole ones, and what it adds to l. */
+TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, columns steps,
                                      const score_path path, const bool to_bf16, float m, float *l)
 {
     float *s = t->s + r * t->s_stride;
-    uint16_t *p_bf16 = (uint16_t *)(void *)s; /* never ahead of what is read */
-    const int64_t step = step_of(to_bf16), first = first_step(seen, step), last = last_step(seen, step);
+    uint16_t *p_bf16 = t->p + r * t->p_stride; /* in place never ahead of what is read */
+    const int64_t step = step_of(to_bf16);
     /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within.
      */
     const float base = m == never ? 0 : m == -never ? __builtin_nanf("") : m;
-    const float alpha = path == FEATURED ? 1 : scale_far(t, s, first, last, base);
+    const float alpha = path == FEATURED ? 1 : scale_far(t, s, steps.lo, steps.hi, base);
     const float kept = to_bf16 ? 1 : t->features->keep_scale;
-    vf32 sum = vf32_splat(0), sum_bf16 = vf32_splat(0);
+    vf32 sum = to_bf16 ? vf32_load(l) : vf32_splat(0);
     vu32 words[4];
     UNROLL_BY_4
-    for (int64_t c = first; c < last; c += step) {
+    for (int64_t c = steps.lo; c < steps.hi; c += step) {
         vf32 p[2];
         UNROLL for (int i = 0; i < step / VL; i++)
         {
-            p[i] = vf32_exp2_below_127(vf32_load(s + c + i * VL) * alpha - base);
+            const vf32 x = vf32_load(s + c + i * VL) * alpha - base;
+            p[i] = to_bf16 ? vf32_exp2_for_bf16(x) : vf32_exp2_below_127(x);
             sum += p[i];
         }
-        if (to_bf16) sum_bf16 = vf32_add_pairs(sum_bf16, vu32_pairs_from_vf32(p[0], p[1]));
         if (path == FEATURED && t->features->dropout) {
             UNROLL for (int i = 0; i < step / VL; i++)
-                p[i] *= dropout(t, t->row + r, c + i * VL, first, kept, words);
+                p[i] *= dropout(t, t->row + r, c + i * VL, steps.lo, kept, words);
         }
         if (to_bf16)
             vu32_store_up_to(p_bf16 + c, vu32_pairs_from_vf32(p[0], p[1]), VL);
         else
             vf32_store(s + c, p[0]);
     }
-    if (to_bf16) {
-        fill_zero(p_bf16, sizeof *p_bf16, t->begin, first);
-        fill_zero(p_bf16, sizeof *p_bf16, last, (t->end + 31) & -32);
-    } else if (path != WHOLE) {
-        fill_zero(s, sizeof *s, t->begin, first);
-        fill_zero(s, sizeof *s, last, t->end);
+    if (to_bf16)
+        vf32_store(l, sum);
+    else
+        *l += vf32_sum(sum);
+}
+
+/* Second pass over a row whose m is to rise, which it does before the step that asks for it. */
+static void forward_rising(const tsr_attention_rows *t, int64_t r, columns steps, const score_path path,
+                           float *m, float *l, float *o, int64_t dv)
+{
+    const float *s = t->s + r * t->s_stride;
+    for (int64_t c = steps.lo; c < steps.hi; c += 2 * VL) {
+        const float max = vf32_max_lane(vf32_max(vf32_load(s + c), vf32_load(s + c + VL)));
+        const float top = path == FEATURED ? max : max * t->alpha;
+        if (top > *m + lag) raise_maximum(t, r, top, m, l, o, dv, c);
+        forward_exponentials(t, r, (columns){c, c + 2 * VL}, path, true, *m, l);
     }
-    *l += vf32_sum(sum);
-    if (to_bf16) t->l_bf16[r] += vf32_sum(sum_bf16);
 }
 
 /* Pass by pass over several rows, so that one row's dependent instructions run beside another's. */
@@ -271,27 +286,39 @@ TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path pa
                                 float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
     enum { AT_ONCE = 16 };
-    columns seen[AT_ONCE];
+    const int64_t step = step_of(to_bf16), l_row = to_bf16 ? VL : 1;
+    columns steps[AT_ONCE];
     float top[AT_ONCE];
     for (int64_t r = 0; r < t->n_rows; r += AT_ONCE) {
         const int64_t n = t->n_rows - r < AT_ONCE ? t->n_rows - r : AT_ONCE;
         for (int64_t i = 0; i < n; i++) {
-            seen[i] = path == WHOLE ? (columns){t->begin, t->end} : visible(t, t->row + r + i);
-            top[i] = forward_maximum(t, r + i, seen[i], path, to_bf16);
+            const columns seen = path == WHOLE ? (columns){t->begin, t->end} : visible(t, t->row + r + i);
+            top[i] = forward_maximum(t, r + i, seen, path, to_bf16);
+            steps[i] = (columns){first_step(seen, step), last_step(seen, step)};
         }
-        for (int64_t i = 0; i < n; i++)
+        for (int64_t i = 0; i < n && !to_bf16; i++)
             if (top[i] > m[r + i] + lag)
-                raise_maximum(top[i], m + r + i, l + r + i, to_bf16 ? t->l_bf16 + r + i : NULL,
-                              o + (r + i) * o_stride, dv);
-        for (int64_t i = 0; i < n; i++)
-            forward_exponentials(t, r + i, seen[i], path, to_bf16, m[r + i], l + r + i);
+                raise_maximum(t, r + i, top[i], m + r + i, l + r + i, o + (r + i) * o_stride, dv, 0);
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t row = r + i;
+            float *sum = l + row * l_row;
+            if (to_bf16 && top[i] > m[row] + lag)
+                forward_rising(t, row, steps[i], path, m + row, sum, o + row * o_stride, dv);
+            else
+                forward_exponentials(t, row, steps[i], path, to_bf16, m[row], sum);
+            if (path == WHOLE && !to_bf16) continue;
+            void *p = to_bf16 ? (void *)(t->p + row * t->p_stride) : (void *)(t->s + row * t->s_stride);
+            const size_t size = to_bf16 ? sizeof(uint16_t) : sizeof(float);
+            fill_zero(p, size, t->begin, steps[i].lo);
+            fill_zero(p, size, steps[i].hi, to_bf16 ? (t->end + 31) & -32 : t->end);
+        }
     }
 }
 
 TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path, float *m, float *l, float *o,
                              int64_t o_stride, int64_t dv)
 {
-    if (t->l_bf16 != NULL)
+    if (t->to_bf16)
         forward_rows_as(t, path, true, m, l, o, o_stride, dv);
     else
         forward_rows_as(t, path, false, m, l, o, o_stride, dv);
@@ -299,7 +326,7 @@ TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path,
 
 static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
-    switch (path_of(t, t->l_bf16 != NULL)) {
+    switch (path_of(t, t->to_bf16)) {
     case WHOLE: forward_rows(t, WHOLE, m, l, o, o_stride, dv); break;
     case PLAIN: forward_rows(t, PLAIN, m, l, o, o_stride, dv); break;
     case FEATURED: forward_rows(t, FEATURED, m, l, o, o_stride, dv); break;
@@ -446,4 +473,5 @@ const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .dot = dot,
     .finite = finite,
     .finite_bf16 = finite_bf16,
+    .is_whole = is_whole,
 };

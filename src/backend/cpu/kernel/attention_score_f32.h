@@ -37,9 +37,15 @@ typedef struct tsr_attention_features {
     uint32_t offset, head;
 } tsr_attention_features;
 
+/* From there on, up or down, a row's maximum and its scores are rounded alike before one is taken from the
+ * other. */
+#define TSR_ATTENTION_FAR 0x1p6f
+
+enum { TSR_ATTENTION_BLOCKS = 3 /* of scores, in a group's scratch */ };
+
 /*
- * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with l_bf16 or
- * to_bf16, of twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What
+ * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with to_bf16, of
+ * twice the lanes), and a row has room up to the next multiple of them (of 32) after end. What
  * masks and windows hide in there becomes 0.
  */
 typedef struct tsr_attention_rows {
@@ -50,10 +56,15 @@ typedef struct tsr_attention_rows {
     float *s; /* first row, column 0 */
     int64_t s_stride;
     float alpha; /* what s is yet to be multiplied by */
-    /* Forward; not NULL: P becomes rows of bf16, each where its row of s begins, zeros up to a multiple of
-     * 32, and l_bf16 [n_rows] sums what was rounded, as l what was not: by it O is divided, l makes lse. */
-    float *l_bf16;
-    bool to_bf16; /* Backward, without dbias: P and dS become such rows, and dropout only clears P. */
+    /*
+     * Forward: P becomes rows of bf16, zeros up to a multiple of 32; dropout only clears what it hides, and
+     * what is kept is yet to be scaled, lest that be rounded. Backward, without dbias: P and dS become such
+     * rows, each where its row of s or dp begins, and dropout only clears P.
+     */
+    bool to_bf16;
+    uint16_t *p; /* forward, to_bf16: first row, column 0; where s is, for P in place */
+    int64_t p_stride;
+    int64_t p_before; /* columns of it before `begin` that are relative to m already */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
@@ -63,8 +74,10 @@ typedef struct tsr_attention_score_f32_kernel {
     /*
      * S -> P. m [n_rows] and l [n_rows] carry on from the keys before (-Inf and 0 at first): P, l and the
      * rows of o [n_rows, dv] are all relative to m. A row's m rises only when its maximum grew by more than
-     * 8, so that o and l need scaling seldom; until then P stays below 2^8. Dropout follows the sum; of P in
-     * bf16 it only clears, and what is kept is yet to be scaled, lest that be rounded.
+     * 8, so that o and l need scaling seldom; until then P stays below 2^8. Dropout follows the sum.
+     *
+     * to_bf16: l is [n_rows, lanes], whose sum is meant, and m rises between steps of twice the lanes; so
+     * tiles that follow one another give the bits that they would give as one.
      */
     void (*forward)(const tsr_attention_rows *rows, float *m, float *l, float *o, int64_t o_stride,
                     int64_t dv);
@@ -83,7 +96,26 @@ typedef struct tsr_attention_score_f32_kernel {
     /* True if no element of x [n_rows, n] is Inf or NaN. */
     bool (*finite)(const float *x, int64_t stride, int64_t n_rows, int64_t n);
     bool (*finite_bf16)(const void *x, int64_t n); /* n pairs */
+    /* True if all rows see all of [begin, end), whole steps, and nothing but a factor above 0 comes between
+     * their products and the softmax. */
+    bool (*is_whole)(const tsr_attention_rows *rows);
 } tsr_attention_score_f32_kernel;
+
+/*
+ * A group of rows from its products on, as micro-kernels have it that take the softmax along (run_scores of
+ * gemm.h): mr rows in bf16 of which is_whole is true, and `lanes` of theirs and of `score` are the same.
+ */
+typedef struct tsr_attention_group {
+    tsr_attention_rows rows; /* s: scratch of TSR_ATTENTION_BLOCKS times mr * nr floats, at a line's edge */
+    const void *q;
+    int64_t q_row;     /* elements */
+    const float *k;    /* panels, column 0 */
+    int64_t k_words;   /* of a row of Q and K */
+    const void *ahead; /* wanted next, as long as the panels; NULL: nothing */
+    float *m, *l, *o;  /* as `forward` has them */
+    int64_t o_stride, dv;
+    const tsr_attention_score_f32_kernel *score; /* serves where a maximum rises; the bits are its own */
+} tsr_attention_group;
 
 /* Best first; ends with NULL. */
 extern const tsr_attention_score_f32_kernel *const tsr_attention_score_f32_kernels[];

@@ -70,6 +70,8 @@ typedef struct tsr_gemm_tile {
 /* What kernels of vectors have; those of tiles, which are faster for the same memory, have their own. */
 enum { TSR_GEMM_CHUNK_WORDS = 512, TSR_GEMM_BLOCK_ROWS = 1024, TSR_GEMM_BLOCK_COLUMNS = 128 };
 
+struct tsr_attention_group;
+
 /* Attention's tiles, of queries x keys: constants of the micro-kernel, so that a result never depends on
  * shapes or threads. */
 typedef struct tsr_attention_tiles {
@@ -98,6 +100,10 @@ typedef struct tsr_gemm_kernel {
      */
     int32_t columns_mr;
     void (*run_columns)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
+
+    /* bf16: attention's product with K and its softmax in one (attention_score_f32.h). NULL where it is
+     * not faster so. */
+    void (*run_scores)(const struct tsr_attention_group *group);
 
     /*
      * One panel of B from x[k, n] (element (p, j) at p * k_stride + j * n_stride), n <= nr. f32: f32, bf16 or

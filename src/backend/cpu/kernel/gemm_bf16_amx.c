@@ -13,6 +13,8 @@
 #define TILE_ADD(c, a, b) TILE_ADD_BF16(c, a, b)
 #include "backend/cpu/kernel/gemm_amx.h"
 #include "backend/cpu/kernel/pack_bf16.h"
+/* its tiles are those above */
+#include "backend/cpu/kernel/attention_amx.h"
 
 /* C is one term more of the sum that the tiles add up where alpha and beta are 1, so that a chunk goes on
  * where the last one ended. */
@@ -82,6 +84,7 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .run = run,
     .columns_mr = COLUMNS_MR,
     .run_columns = run_columns,
+    .run_scores = run_scores,
     .pack_b = pack_b,
     .pack_a = pack_a,
     .keeps_sums = true,

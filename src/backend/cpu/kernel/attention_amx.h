@@ -1,0 +1,205 @@
+/*
+ * backend/cpu/kernel/attention_amx.h - attention's scores and their softmax in one: P of 32 rows, in tiles
+ *
+ * Included by gemm_bf16_amx.c, whose tiles it shares. A block of 32 x 32 scores leaves the tiles for the
+ * first cache, and its exponentials are taken while the next blocks are multiplied, a few rows behind every
+ * product:
+ *
+ *     tiles        columns 0..15 of block j      columns 16..31 of block j     columns 0..15 of block j + 1
+ *     sums stored  16..31 of j - 1               0..15 of j                    16..31 of j
+ *     vectors      rows 0..15 of block j - 2     rows 16..31 of j - 2          rows 0..15 of block j - 1
+ *
+ * Two pairs of sums take turns, so that the tiles go on while the last pair is stored: 16 products and their
+ * stores take 315 cycles, not 360. The vectors are not free beside them: while tiles multiply, one of the two
+ * vector units stands still. A block of D = 128 takes 616 cycles, 314 + 390 one after the other. (Emerald
+ * Rapids.)
+ *
+ * The vector part takes for granted that no maximum rises, and finds out afterwards: P of 256 or more. Then
+ * the scores are still there for the family that works on tiles of scores, which knows what to do, and whose
+ * bits are the same.
+ */
+#ifndef TSR_KERNEL_ATTENTION_AMX_H
+#define TSR_KERNEL_ATTENTION_AMX_H
+
+#include "backend/cpu/kernel/attention_score_f32.h"
+#include "backend/cpu/vec_math.h"
+
+enum {
+    SCORES_BEHIND = TSR_ATTENTION_BLOCKS - 1, /* blocks between products and exponentials */
+    BF16_256 = 0x4380
+};
+
+/* A block on its way from scores to P. */
+typedef struct softmax_block {
+    float *s;
+    const float *m;
+    vf32 alpha;
+    const float *l; /* [MR, VL]: what rows summed to before; */
+    float *l_next;  /* and with the block */
+    uint16_t *p;
+    int64_t p_stride;
+    vu32 largest; /* P of each kind of column */
+} softmax_block;
+
+TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
+{
+    const vf32 base = vf32_splat(b->m[r]);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR) * b->alpha - base);
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR + VL) * b->alpha - base);
+    const vu32 pairs = vu32_pairs_from_vf32(p0, p1);
+    vf32_store(b->l_next + r * VL, vf32_load(b->l + r * VL) + p0 + p1);
+    vu32_store_up_to(b->p + r * b->p_stride, pairs, VL);
+    b->largest = vu32_max_halves(b->largest, pairs);
+}
+
+/* The product of 16 rows of Q and 16 keys along 16 words, added to the sums of that half; constants all. */
+TSR_INLINE void add_product(const bool right, const bool lower)
+{
+    if (right && lower)
+        TILE_ADD(C11, A1, B0);
+    else if (right)
+        TILE_ADD(C01, A0, B0);
+    else if (lower)
+        TILE_ADD(C10, A1, B0);
+    else
+        TILE_ADD(C00, A0, B0);
+}
+
+/* The sums of 16 keys to c, a block. */
+TSR_INLINE void store_half(const bool right, char *c)
+{
+    const int64_t stride = NR * 4;
+    if (right) {
+        TILE_STORE(C01, c + TILE_NBYTES, stride);
+        TILE_STORE(C11, c + TILE_NBYTES + TILE_ROWS * stride, stride);
+    } else {
+        TILE_STORE(C00, c, stride);
+        TILE_STORE(C10, c + TILE_ROWS * stride, stride);
+    }
+}
+
+/*
+ * 16 keys of a block: 2 n_steps products, and behind each of the first 2 `carrying` some rows of b's softmax,
+ * 16 in all; none if b is NULL. Behind the first two, the other half's sums go to `last`, unless that is
+ * NULL. right, carrying and whether b is NULL are constants: branches in here would cost an eighth.
+ */
+TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int carrying, softmax_block *b,
+                              char *last)
+{
+    const int rows = (TILE_ROWS / 2 + carrying - 1) / carrying, first = right ? TILE_ROWS : 0;
+    const int64_t lower = TILE_ROWS * p->a_stride, b_step = TILE_ROWS * p->b_stride;
+    const char *a_at = p->a, *b_at = p->b + (right ? TILE_NBYTES : 0);
+    if (right) {
+        TILE_ZERO(C01);
+        TILE_ZERO(C11);
+    } else {
+        TILE_ZERO(C00);
+        TILE_ZERO(C10);
+    }
+    UNROLL for (int s = 0; s < carrying; s++, a_at += TILE_NBYTES, b_at += b_step)
+    {
+        TILE_LOAD_ONCE(B0, b_at, p->b_stride);
+        TILE_LOAD(A0, a_at, p->a_stride);
+        add_product(right, false);
+        UNROLL for (int r = 2 * s * rows; r < (2 * s + 1) * rows; r++) if (b != NULL && r < TILE_ROWS)
+            softmax_row(b, first + r);
+        TILE_LOAD(A1, a_at + lower, p->a_stride);
+        add_product(right, true);
+        UNROLL for (int r = (2 * s + 1) * rows; r < (2 * s + 2) * rows; r++) if (b != NULL && r < TILE_ROWS)
+            softmax_row(b, first + r);
+        if (s == 0 && last != NULL) store_half(!right, last);
+    }
+    for (int64_t s = carrying; s < p->n_steps; s++, a_at += TILE_NBYTES, b_at += b_step) {
+        TILE_LOAD_ONCE(B0, b_at, p->b_stride);
+        TILE_LOAD(A0, a_at, p->a_stride);
+        add_product(right, false);
+        TILE_LOAD(A1, a_at + lower, p->a_stride);
+        add_product(right, true);
+    }
+}
+
+TSR_INLINE void multiply_both(const tile_product *p, const int carrying, softmax_block *b, char *last)
+{
+    softmax_block held; /* in registers, which *b, that others see, is not */
+    if (b != NULL) held = *b;
+    multiply_half(p, false, carrying, b != NULL ? &held : NULL, last);
+    multiply_half(p, true, carrying, b != NULL ? &held : NULL, p->c);
+    if (b != NULL) b->largest = held.largest;
+}
+
+/* A block of scores, all but the last store, and the softmax of b, unless that is NULL. */
+static void multiply_block(const tile_product *p, softmax_block *b, char *last)
+{
+    if (b == NULL)
+        multiply_both(p, 1, NULL, last);
+    else if (p->n_steps == 1)
+        multiply_both(p, 1, b, last);
+    else if (p->n_steps == 2)
+        multiply_both(p, 2, b, last);
+    else if (p->n_steps == 3)
+        multiply_both(p, 3, b, last);
+    else
+        multiply_both(p, 4, b, last);
+}
+
+/* True if the scores' maxima are such that the softmax is one multiply-add of the score, and no more. */
+static bool are_near(const float *m)
+{
+    bool near = true;
+    for (int64_t r = 0; r < MR; r++) near &= __builtin_fabsf(m[r]) < TSR_ATTENTION_FAR;
+    return near;
+}
+
+static void run_scores(const tsr_attention_group *g)
+{
+    const tsr_attention_rows *t = &g->rows;
+    const int64_t n = (t->end - t->begin) / NR;
+    _Alignas(64) float sums[2][MR * VL];
+    tile_product p = {.a = g->q,
+                      .a_stride = g->q_row * ELEMENT_NBYTES,
+                      .b = (const char *)(g->k + t->begin * g->k_words),
+                      .b_stride = NR * 4,
+                      .c_stride = NR * 4,
+                      .n_steps = g->k_words / K_ALIGN};
+    const int64_t panel_nbytes = g->k_words * NR * 4;
+    const char *ahead = g->ahead;
+    bool near = are_near(g->m), now = false;
+    memcpy(sums[now], g->l, sizeof sums[now]);
+    configure(MR, TILE_ROWS);
+    for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
+        float *const s = t->s + j % TSR_ATTENTION_BLOCKS * MR * NR;
+        char *const last = (char *)(t->s + (j + TSR_ATTENTION_BLOCKS - 1) % TSR_ATTENTION_BLOCKS * MR * NR);
+        const int64_t done = j - SCORES_BEHIND, c = t->begin + done * NR;
+        softmax_block b = {.s = t->s + (j + 1) % TSR_ATTENTION_BLOCKS * MR * NR,
+                           .m = g->m,
+                           .alpha = vf32_splat(t->alpha),
+                           .l = sums[now],
+                           .l_next = sums[!now],
+                           .p = t->p + c,
+                           .p_stride = t->p_stride,
+                           .largest = vu32_splat(0)};
+        const bool softens = done >= 0 && near;
+        p.c = (char *)s;
+        if (ahead != NULL && j < n) ahead = fetch_lines(ahead, panel_nbytes);
+        if (j < n)
+            multiply_block(&p, softens ? &b : NULL, j > 0 ? last : NULL);
+        else
+            for (int64_t r = 0; r < MR && softens; r++) softmax_row(&b, r);
+        if (j == n - 1) store_half(true, p.c);
+        p.b += panel_nbytes;
+        if (done < 0) continue;
+        if (softens && !vu32_reaches_half(b.largest, BF16_256)) {
+            now = !now;
+            continue;
+        }
+        tsr_attention_rows again = *t;
+        again.key += c, again.begin = 0, again.end = NR;
+        again.s = b.s, again.s_stride = NR;
+        again.p = b.p, again.p_before = c - t->begin;
+        g->score->forward(&again, g->m, sums[now], g->o, g->o_stride, g->dv);
+        near = are_near(g->m);
+    }
+    memcpy(g->l, sums[now], sizeof sums[now]);
+}
+
+#endif
