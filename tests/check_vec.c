@@ -113,7 +113,7 @@ static double exp2_below_127_allowed(double x, double truth)
 static double exp2_for_bf16_allowed(double x, double truth)
 {
     (void)x;
-    return truth >= 0x1p-126 ? of_result(0x1p-22, truth) : 0x1p-126;
+    return truth >= 0x1p-126 ? of_result(0x1p-20, truth) : 0x1p-126;
 }
 static double exp_allowed(double x, double truth)
 {

@@ -37,7 +37,7 @@ TSR_INLINE vf32 lesser(vf32 a, vf32 b) { return vf32_select(a < b, a, b); }
 static void run_exp2(int64_t n, const float *x, float *y) { map1(vf32_exp2, n, x, y); }
 static vf32 exp2_of_at_most_127(vf32 x) { return vf32_exp2_below_127(vf32_min(vf32_splat(127), x)); }
 static void run_exp2_below_127(int64_t n, const float *x, float *y) { map1(exp2_of_at_most_127, n, x, y); }
-static vf32 exp2_for_bf16(vf32 x) { return vf32_exp2_for_bf16(vf32_min(vf32_splat(127), x)); }
+static vf32 exp2_for_bf16(vf32 x) { return vf32_exp2_for_bf16(vf32_min(vf32_splat(127), x), true); }
 static void run_exp2_for_bf16(int64_t n, const float *x, float *y) { map1(exp2_for_bf16, n, x, y); }
 static void run_exp(int64_t n, const float *x, float *y) { map1(vf32_exp, n, x, y); }
 static void run_sigmoid(int64_t n, const float *x, float *y) { map1(vf32_sigmoid, n, x, y); }

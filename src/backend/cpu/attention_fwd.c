@@ -169,7 +169,28 @@ typedef struct block {
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
+    attention_span next; /* keys of the tile that comes next */
 } block;
+
+/* Some of what is packed. */
+typedef struct attention_part {
+    const float *from;
+    int64_t nbytes;
+} attention_part;
+
+/* What the group from row i on fetches of the next tile's K, or V: all groups as much. */
+static attention_part part_of_next(const block *b, int64_t i, bool of_k)
+{
+    const forward *w = b->w;
+    const int64_t nr = w->gemm->nr, mr = w->gemm->mr, n = b->next.end - b->next.begin;
+    const int64_t n_groups = (b->queries.end - b->queries.begin + mr - 1) / mr;
+    const int64_t words = of_k ? attention_round_up(n, nr) * w->q_words
+                               : attention_words(w->gemm, n) * attention_round_up(w->a->dv, nr);
+    const int64_t part = attention_round_up((words + n_groups - 1) / n_groups, 16);
+    const float *from = of_k ? b->k + b->next.begin * w->q_words
+                             : b->v.data + b->next.begin / w->gemm->k_word * b->v.stride;
+    return (attention_part){from + i / mr * part, part * (int64_t)sizeof *from};
+}
 
 /* P of one group of rows, from row i on, and a key tile, whose scores stay near; ahead: what is wanted next.
  */
@@ -197,12 +218,14 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     if (w->fuses_softmax && rows == mr && w->score->is_whole(&t)) {
         t.p_stride = w->p_words * k_word;
         t.s = b->s + mr * w->p_words;
+        const attention_part next[2] = {part_of_next(b, i, true), part_of_next(b, i, false)};
         const tsr_attention_group group = {.rows = t,
                                            .q = q,
                                            .q_row = b->q.row,
                                            .k = k,
                                            .k_words = w->q_words,
-                                           .ahead = ahead,
+                                           .ahead = {next[0].from, next[1].from},
+                                           .ahead_nbytes = {next[0].nbytes, next[1].nbytes},
                                            .m = m,
                                            .l = l,
                                            .o = o,
@@ -239,7 +262,8 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
     const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = keys.end - keys.begin;
     const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
     const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
-    const attention_left p = softmax_of_group(b, i, keys, seen, i == 0 && lies_in_line ? v : NULL);
+    const bool fetches = i == 0 && !w->fuses_softmax;
+    const attention_left p = softmax_of_group(b, i, keys, seen, fetches && lies_in_line ? v : NULL);
     const attention_product out = {.gemm = w->gemm,
                                    .a = p.data,
                                    .a_row = p.row,
@@ -254,7 +278,7 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
                                    .k = n,
                                    .alpha = 1,
                                    .beta = 1,
-                                   .ahead = i == 0 && keys.end < b->features.lk ? k + n * w->q_words : NULL};
+                                   .ahead = fetches && keys.end < b->features.lk ? k + n * w->q_words : NULL};
     if (all) {
         attention_product_depth(&out, &seen);
     } else {
@@ -279,9 +303,12 @@ static void attend_to_tile(const block *b, int64_t tile)
 
 static float sum_of_row(const block *b, int64_t i)
 {
-    float sum = 0;
-    for (int64_t j = 0; j < b->w->l_row; j++) sum += b->l[i * b->w->l_row + j];
-    return sum;
+    float sums[16] = {0};
+    assert(b->w->l_row <= 16);
+    memcpy(sums, b->l + i * b->w->l_row, (size_t)b->w->l_row * sizeof *sums);
+    for (int n = 8; n > 0; n /= 2)
+        for (int j = 0; j < n; j++) sums[j] += sums[j + n];
+    return sums[0];
 }
 
 /* out = O / l and lse of the rows from `first` on; rows that saw nothing, or are padding, are empty. */
@@ -354,7 +381,11 @@ static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, in
         if (w->gemm->enter != NULL) w->gemm->enter(tiles);
         start(&b, &s, head, q, w->packed + index * w->head_floats);
         const attention_span keys = attention_keys_seen(&b.features, b.queries);
-        for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) attend_to_tile(&b, t);
+        for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) {
+            b.next.begin = ((t + 1) * w->bn < keys.end ? t + 1 : keys.begin / w->bn) * w->bn;
+            b.next.end = attention_min(b.next.begin + w->bn, b.features.lk);
+            attend_to_tile(&b, t);
+        }
         if (w->gemm->leave != NULL) w->gemm->leave(tiles);
     }
     finish(&b, &s, head, first, n_rows);

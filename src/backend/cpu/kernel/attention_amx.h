@@ -44,8 +44,8 @@ typedef struct softmax_block {
 TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
 {
     const vf32 base = vf32_splat(b->m[r]);
-    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR) * b->alpha - base);
-    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR + VL) * b->alpha - base);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR) * b->alpha - base, false);
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR + VL) * b->alpha - base, false);
     const vu32 pairs = vu32_pairs_from_vf32(p0, p1);
     vf32_store(b->l_next + r * VL, vf32_load(b->l + r * VL) + p0 + p1);
     vu32_store_up_to(b->p + r * b->p_stride, pairs, VL);
@@ -150,6 +150,12 @@ static bool are_near(const float *m)
     return near;
 }
 
+/* Lines of n parts of so many bytes. */
+static int64_t parts_of(int64_t nbytes, int64_t n)
+{
+    return (nbytes + n * TILE_NBYTES - 1) / (n * TILE_NBYTES);
+}
+
 static void run_scores(const tsr_attention_group *g)
 {
     const tsr_attention_rows *t = &g->rows;
@@ -162,7 +168,7 @@ static void run_scores(const tsr_attention_group *g)
                       .c_stride = NR * 4,
                       .n_steps = g->k_words / K_ALIGN};
     const int64_t panel_nbytes = g->k_words * NR * 4;
-    const char *ahead = g->ahead;
+    const int64_t lines[2] = {parts_of(g->ahead_nbytes[0], n), parts_of(g->ahead_nbytes[1], n)};
     bool near = are_near(g->m), now = false;
     memcpy(sums[now], g->l, sizeof sums[now]);
     configure(MR, TILE_ROWS);
@@ -180,7 +186,8 @@ static void run_scores(const tsr_attention_group *g)
                            .largest = vu32_splat(0)};
         const bool softens = done >= 0 && near;
         p.c = (char *)s;
-        if (ahead != NULL && j < n) ahead = fetch_lines(ahead, panel_nbytes);
+        for (int i = 0; i < 2 && j < n; i++)
+            fetch_lines((const char *)g->ahead[i] + j * lines[i] * TILE_NBYTES, lines[i] * TILE_NBYTES);
         if (j < n)
             multiply_block(&p, softens ? &b : NULL, j > 0 ? last : NULL);
         else

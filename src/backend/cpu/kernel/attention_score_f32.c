@@ -250,7 +250,7 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
         UNROLL for (int i = 0; i < step / VL; i++)
         {
             const vf32 x = vf32_load(s + c + i * VL) * alpha - base;
-            p[i] = to_bf16 ? vf32_exp2_for_bf16(x) : vf32_exp2_below_127(x);
+            p[i] = to_bf16 ? vf32_exp2_for_bf16(x, true) : vf32_exp2_below_127(x);
             sum += p[i];
         }
         if (path == FEATURED && t->features->dropout) {

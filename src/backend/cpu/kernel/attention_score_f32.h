@@ -108,11 +108,12 @@ typedef struct tsr_attention_score_f32_kernel {
 typedef struct tsr_attention_group {
     tsr_attention_rows rows; /* s: scratch of TSR_ATTENTION_BLOCKS times mr * nr floats, at a line's edge */
     const void *q;
-    int64_t q_row;     /* elements */
-    const float *k;    /* panels, column 0 */
-    int64_t k_words;   /* of a row of Q and K */
-    const void *ahead; /* wanted next, as long as the panels; NULL: nothing */
-    float *m, *l, *o;  /* as `forward` has them */
+    int64_t q_row;        /* elements */
+    const float *k;       /* panels, column 0 */
+    int64_t k_words;      /* of a row of Q and K */
+    const void *ahead[2]; /* to be fetched meanwhile, ahead_nbytes of each; NULL: nothing */
+    int64_t ahead_nbytes[2];
+    float *m, *l, *o; /* as `forward` has them */
     int64_t o_stride, dv;
     const tsr_attention_score_f32_kernel *score; /* serves where a maximum rises; the bits are its own */
 } tsr_attention_group;
