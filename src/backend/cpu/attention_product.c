@@ -141,6 +141,7 @@ void attention_product_depth(const attention_product *p, const attention_span *d
         for (int64_t j = 0; j < p->n; j += nr) {
             t.b = p->b + j / nr * p->b_strip + depth[g].begin / p->gemm->k_word * p->b_row;
             t.c = p->c + i * p->c_row + j;
+            t.ahead_c = p->beta != 0 && j + nr < p->n ? (float *)t.c + nr : NULL;
             fetch_ahead(&t, &ahead, nr);
             fetch_lines(p->fetch);
             p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
