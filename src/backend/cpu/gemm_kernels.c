@@ -28,6 +28,7 @@ DECLARE(tsr_gemm_kernel, gemm_f32);
 DECLARE(tsr_gemm_kernel, gemm_s8);
 DECLARE(tsr_gemm_kernel, gemm_s4);
 DECLARE(tsr_gemm_store_kernel, gemm_store);
+extern const tsr_gemm_store_kernel tsr_gemm_store_avx512bf16;
 extern const tsr_gemm_kernel tsr_gemm_bf16_amx, tsr_gemm_bf16_avx512bf16, tsr_gemm_bf16_plainamx,
     tsr_gemm_bf16_plain16;
 extern const tsr_gemm_kernel tsr_gemm_s8_amx, tsr_gemm_s8_avx512vnni, tsr_gemm_s8_avxvnni,
@@ -60,7 +61,8 @@ const tsr_gemm_kernel *const tsr_gemm_s4_kernels[] = {
 };
 
 const tsr_gemm_store_kernel *const tsr_gemm_store_kernels[] = {
-    IF_X86(&tsr_gemm_store_avx512) IF_X86(&tsr_gemm_store_avx2) & tsr_gemm_store_portable,
+    IF_X86(&tsr_gemm_store_avx512bf16) IF_X86(&tsr_gemm_store_avx512) IF_X86(&tsr_gemm_store_avx2) &
+        tsr_gemm_store_portable,
     IF_PLAIN(&tsr_gemm_store_plain8) IF_PLAIN(&tsr_gemm_store_plain16) NULL,
 };
 

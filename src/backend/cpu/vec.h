@@ -315,6 +315,14 @@ TSR_INLINE vf32 vf32_from_bf16(const uint16_t *p) { return (vf32)(vu32_from_u16(
 
 TSR_INLINE void bf16_from_vf32(uint16_t *p, vf32 v)
 {
+#if TSR_LANES == 16 && defined(__AVX512BF16__)
+    enum { SUBNORMAL = 0x20 };
+    if (_mm512_fpclass_ps_mask((__m512)v, SUBNORMAL) == 0) { /* which the instruction takes for zeros */
+        const __m256bh rounded = _mm512_cvtneps_pbh((__m512)v);
+        memcpy(p, &rounded, sizeof rounded);
+        return;
+    }
+#endif
     const vu32 u = (vu32)v;
     const vu32 rounded = (u + 0x7fffu + ((u >> 16) & 1)) >> 16, quiet = (u >> 16) | 0x40;
     const vu32 is_nan = (vu32)(v != v);
