@@ -95,8 +95,8 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->l_row = w->bf16 ? w->score->lanes : 1;
     w->fuses_softmax = w->gemm->run_scores != NULL && w->gemm->lanes == w->score->lanes;
     w->p_words = attention_stride(w->bn / w->gemm->k_word, 16);
-    const int64_t fused_floats = w->gemm->mr * (w->p_words + TSR_ATTENTION_BLOCKS * nr);
-    w->group_floats = attention_max(w->gemm->mr * w->s_stride, w->fuses_softmax ? fused_floats : 0);
+    assert(!w->fuses_softmax || w->s_stride >= TSR_ATTENTION_BLOCKS * nr);
+    w->group_floats = w->gemm->mr * (w->s_stride + (w->fuses_softmax ? w->p_words : 0));
     w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 1 + w->l_row) + w->group_floats + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
@@ -203,38 +203,42 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     const void *q = (const char *)b->q.data + i * b->q.row * (4 / k_word);
     const float *k = b->k + keys.begin * w->q_words;
     float *m = b->m + i, *l = b->l + i * w->l_row, *o = b->o + i * w->o_stride;
+    float *s = b->s + (w->fuses_softmax ? mr * w->p_words : 0);
     tsr_attention_rows t = {.features = &b->features,
                             .row = b->queries.begin + i,
                             .n_rows = rows,
                             .key = keys.begin,
                             .begin = seen.begin,
                             .end = seen.end,
-                            .s = b->s,
+                            .s = s,
                             .s_stride = w->s_stride,
                             .alpha = b->features.alpha,
                             .to_bf16 = w->bf16,
                             .p = (uint16_t *)(void *)b->s,
-                            .p_stride = w->s_stride * k_word};
-    if (w->fuses_softmax && rows == mr && w->score->is_whole(&t)) {
-        t.p_stride = w->p_words * k_word;
-        t.s = b->s + mr * w->p_words;
+                            .p_stride = (w->fuses_softmax ? w->p_words : w->s_stride) * k_word};
+    const attention_left p = {t.p, t.p_stride};
+    const int64_t whole_end = w->fuses_softmax && rows == mr ? w->score->whole_end(&t) : t.begin;
+    if (whole_end > t.begin) {
         const attention_part next[2] = {part_of_next(b, i, true), part_of_next(b, i, false)};
-        const tsr_attention_group group = {.rows = t,
-                                           .q = q,
-                                           .q_row = b->q.row,
-                                           .k = k,
-                                           .k_words = w->q_words,
-                                           .ahead = {next[0].from, next[1].from},
-                                           .ahead_nbytes = {next[0].nbytes, next[1].nbytes},
-                                           .m = m,
-                                           .l = l,
-                                           .o = o,
-                                           .o_stride = w->o_stride,
-                                           .dv = w->a->dv,
-                                           .score = w->score};
+        tsr_attention_group group = {.rows = t,
+                                     .q = q,
+                                     .q_row = b->q.row,
+                                     .k = k,
+                                     .k_words = w->q_words,
+                                     .ahead = {next[0].from, next[1].from},
+                                     .ahead_nbytes = {next[0].nbytes, next[1].nbytes},
+                                     .m = m,
+                                     .l = l,
+                                     .o = o,
+                                     .o_stride = w->o_stride,
+                                     .dv = w->a->dv,
+                                     .score = w->score};
+        group.rows.end = whole_end;
         w->gemm->run_scores(&group);
-        return (attention_left){t.p, t.p_stride};
+        t.begin = whole_end, t.p_before = whole_end - seen.begin;
     }
+    if (t.begin == t.end) return p;
+    const attention_span rest = {t.begin, t.end};
     const attention_product scores = {.gemm = w->gemm,
                                       .a = q,
                                       .a_row = b->q.row,
@@ -242,7 +246,7 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                                       .b = k,
                                       .b_row = nr,
                                       .b_strip = nr * w->q_words,
-                                      .c = b->s,
+                                      .c = s,
                                       .c_row = w->s_stride,
                                       .m = rows,
                                       .n = keys.end - keys.begin,
@@ -250,9 +254,9 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                                       .alpha = 1,
                                       .beta = 0,
                                       .ahead = ahead};
-    attention_product_columns(&scores, &seen);
+    attention_product_columns(&scores, &rest);
     w->score->forward(&t, m, l, o, w->o_stride, w->a->dv);
-    return (attention_left){b->s, w->s_stride * k_word};
+    return p;
 }
 
 /* One group of rows, from row i on, against a key tile. */

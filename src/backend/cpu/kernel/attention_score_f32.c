@@ -196,16 +196,19 @@ static float scale_far(const tsr_attention_rows *t, float *s, int64_t first, int
     return 1;
 }
 
-static score_path path_of(const tsr_attention_rows *t, bool to_bf16)
+static int64_t whole_end(const tsr_attention_rows *t)
 {
-    if (!is_plain(t->features) || t->alpha <= 0) return FEATURED;
+    if (!is_plain(t->features) || t->alpha <= 0) return t->begin;
     const columns first = visible(t, t->row), last = visible(t, t->row + t->n_rows - 1);
-    const bool sees_all = first.lo == t->begin && last.lo == t->begin && first.hi == t->end &&
-                          last.hi == t->end;
-    return sees_all && (t->end - t->begin) % step_of(to_bf16) == 0 ? WHOLE : PLAIN;
+    if (first.lo != t->begin || last.lo != t->begin) return t->begin;
+    return t->begin + ((first.hi - t->begin) & -step_of(t->to_bf16));
 }
 
-static bool is_whole(const tsr_attention_rows *t) { return path_of(t, t->to_bf16) == WHOLE; }
+static score_path path_of(const tsr_attention_rows *t)
+{
+    if (!is_plain(t->features) || t->alpha <= 0) return FEATURED;
+    return whole_end(t) == t->end ? WHOLE : PLAIN;
+}
 
 /* First pass: features; the row's maximum. Plain scores stay as they are, not yet times alpha. */
 TSR_INLINE float forward_maximum(const tsr_attention_rows *t, int64_t r, columns seen, const score_path path,
@@ -326,7 +329,7 @@ TSR_INLINE void forward_rows(const tsr_attention_rows *t, const score_path path,
 
 static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, int64_t o_stride, int64_t dv)
 {
-    switch (path_of(t, t->to_bf16)) {
+    switch (path_of(t)) {
     case WHOLE: forward_rows(t, WHOLE, m, l, o, o_stride, dv); break;
     case PLAIN: forward_rows(t, PLAIN, m, l, o, o_stride, dv); break;
     case FEATURED: forward_rows(t, FEATURED, m, l, o, o_stride, dv); break;
@@ -420,7 +423,7 @@ TSR_INLINE void backward_rows(const tsr_attention_rows *t, const score_path path
 static void backward(const tsr_attention_rows *t, int64_t width, const float *lse, const float *delta,
                      float *dp, float *dbias, int64_t dp_stride)
 {
-    const score_path path = dbias == NULL ? path_of(t, t->to_bf16) : FEATURED;
+    const score_path path = dbias == NULL ? path_of(t) : FEATURED;
     switch (path) {
     case WHOLE: backward_rows(t, WHOLE, width, lse, delta, dp, NULL, dp_stride); break;
     case PLAIN: backward_rows(t, PLAIN, width, lse, delta, dp, NULL, dp_stride); break;
@@ -473,5 +476,5 @@ const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .dot = dot,
     .finite = finite,
     .finite_bf16 = finite_bf16,
-    .is_whole = is_whole,
+    .whole_end = whole_end,
 };

@@ -96,14 +96,15 @@ typedef struct tsr_attention_score_f32_kernel {
     /* True if no element of x [n_rows, n] is Inf or NaN. */
     bool (*finite)(const float *x, int64_t stride, int64_t n_rows, int64_t n);
     bool (*finite_bf16)(const void *x, int64_t n); /* n pairs */
-    /* True if all rows see all of [begin, end), whole steps, and nothing but a factor above 0 comes between
-     * their products and the softmax. */
-    bool (*is_whole)(const tsr_attention_rows *rows);
+    /* The end of the columns from `begin` on, whole steps, that all rows see, if nothing but a factor above 0
+     * comes between their products and the softmax; else `begin`. */
+    int64_t (*whole_end)(const tsr_attention_rows *rows);
 } tsr_attention_score_f32_kernel;
 
 /*
  * A group of rows from its products on, as micro-kernels have it that take the softmax along (run_scores of
- * gemm.h): mr rows in bf16 of which is_whole is true, and `lanes` of theirs and of `score` are the same.
+ * gemm.h): mr rows in bf16 that see all of [begin, end) (whole_end), and `lanes` of theirs and of `score` are
+ * the same.
  */
 typedef struct tsr_attention_group {
     tsr_attention_rows rows; /* s: scratch of TSR_ATTENTION_BLOCKS times mr * nr floats, at a line's edge */
