@@ -15,9 +15,10 @@
  * heads are served in rounds: their K and V are packed by all threads, then every query block of every query
  * head is an item. Q [BM, D], O [BM, Dv], m and l of a block live in the slot's scratch, where the second
  * cache holds them; S only of the group of rows, as many as the micro-kernel has, that is under way, in the
- * first (on AMX, whose tiles have more keys, in the second). Key tiles are counted from each sequence's key 0
- * and have a length that is a constant of the kernels, so that a row's result depends on nothing but its
- * data. Sequences of few queries are attention_decode.c's; the two share the workspace, one after the other.
+ * first (on AMX, whose tiles have more keys, in the second, but where run_scores makes P of it block by
+ * block). Key tiles are counted from each sequence's key 0 and have a length that is a constant of the
+ * kernels, so that a row's result depends on nothing but its data. Sequences of few queries are
+ * attention_decode.c's; the two share the workspace, one after the other.
  *
  * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
  */
