@@ -163,9 +163,9 @@ static void count_scores(const tsr_attention_group *group)
 /* Keys grow along the sequence, so that maxima rise, or not; scores are all far from 0, or no numbers. */
 static kit_attention rising_case(int trial)
 {
-    static const int64_t widths[] = {64, 128, 32, 96, 160, 256, 40, 200};
+    static const int64_t widths[] = {64, 128, 32, 96, 160, 256, 40, 200, 0};
     const int64_t lq = kit_between(1, 160), lk = 32 * kit_between(1, 40) + (kit_one_in(3) ? 7 : 0);
-    const int64_t d = widths[trial % 8], dv = kit_one_in(2) ? d : 48;
+    const int64_t d = widths[trial % 9], dv = kit_one_in(2) ? d : 48;
     kit_attention c = {.dtype = TSR_BF16, .grad_dtype = TSR_BF16, .b = 1, .hq = 2, .hkv = 1, .lq = lq};
     c.lk = lk, c.d = d, c.dv = dv, c.options.causal = kit_one_in(3);
     c.q = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 2, lq, d));
@@ -174,10 +174,14 @@ static kit_attention rising_case(int trial)
     c.dout = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 2, lq, dv));
     const double last = trial % 4 == 1 ? 12 : trial % 4 == 2 ? 400 : 1;
     for (int64_t i = 0; i < lk * d; i++)
-        kit_set(&c.k, i, kit_get(&c.k, i) * pow(last, (double)(i / d) / (double)lk));
+        kit_set(&c.k, i, kit_get(&c.k, i) * pow(last, floor((double)i / (double)d) / (double)lk));
     for (int64_t i = 0; i < 2 * lq * d && trial % 4 == 3; i += d) kit_set(&c.q, i, 16);
     for (int64_t i = 0; i < lk * d && trial % 4 == 3; i += d) kit_set(&c.k, i, 128);
-    if (trial % 5 == 4) kit_set(&c.k, kit_between(0, lk * d - 1), kit_one_in(2) ? NAN : INFINITY);
+    /* One key whose scores are some hundreds: a power of two far beyond f32's. */
+    for (int64_t i = 0, key = kit_between(0, lk - 1); i < d && trial % 8 == 4; i++)
+        kit_set(&c.k, key * d + i, 40 * kit_get(&c.q, i));
+    if (trial % 6 == 5) c.options.window = (tsr_attention_window){1, kit_between(0, lk), kit_between(-1, lk)};
+    if (d > 0 && trial % 5 == 4) kit_set(&c.k, kit_between(0, lk * d - 1), kit_one_in(2) ? NAN : INFINITY);
     if (trial % 7 == 6) c.sinks = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, 2));
     return c;
 }

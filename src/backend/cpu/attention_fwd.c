@@ -20,7 +20,8 @@
  * kernels, so that a row's result depends on nothing but its data. Sequences of few queries are
  * attention_decode.c's; the two share the workspace, one after the other.
  *
- * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q S O m l gather | slot 1: .. | ..
+ * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q P S O m l gather | slot 1: .. |
+ * ..
  */
 #include <assert.h>
 #include <math.h>
@@ -47,13 +48,14 @@ typedef struct forward {
     int64_t q_stride, s_stride, o_stride; /* words between rows */
     int64_t l_row;                        /* floats of a row of l, whose sum is meant */
     bool fuses_softmax;                   /* with the product before it, where groups are whole */
-    int64_t p_words, group_floats;        /* then: words between rows of P; a group's scores or P */
-    int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
-    int64_t scratch_floats;               /* of a slot */
-    bool v_in_place;                      /* V is read where it lies */
-    bool gathers;                         /* k and v are in pages or int8: a tile becomes rows first */
-    bool by_head;                         /* heads are items; a round's places are the slots' */
-    int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
+    int64_t p_words,
+        group_floats;          /* words between rows of P, which lies apart then; a group's P and scores */
+    int64_t v_at, head_floats; /* in a packed head: where V begins, its length */
+    int64_t scratch_floats;    /* of a slot */
+    bool v_in_place;           /* V is read where it lies */
+    bool gathers;              /* k and v are in pages or int8: a tile becomes rows first */
+    bool by_head;              /* heads are items; a round's places are the slots' */
+    int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
     float *packed, *scratch;
     uint8_t *v_finite; /* [heads_per_round][n_tiles] */
 } forward;
@@ -94,7 +96,7 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     const int64_t v_words = attention_words(w->gemm, a->lk) * attention_round_up(a->dv, nr);
     w->head_floats = attention_round_up(w->v_at + (w->v_in_place ? 0 : v_words), 16);
     w->l_row = w->bf16 ? w->score->lanes : 1;
-    w->fuses_softmax = w->gemm->run_scores != NULL && w->gemm->lanes == w->score->lanes;
+    w->fuses_softmax = a->d > 0 && w->gemm->run_scores != NULL && w->gemm->lanes == w->score->lanes;
     w->p_words = attention_stride(w->bn / w->gemm->k_word, 16);
     assert(!w->fuses_softmax || w->s_stride >= TSR_ATTENTION_BLOCKS * nr);
     w->group_floats = w->gemm->mr * (w->s_stride + (w->fuses_softmax ? w->p_words : 0));
@@ -193,10 +195,10 @@ static attention_part part_of_next(const block *b, int64_t i, bool of_k)
     return (attention_part){from + i / mr * part, part * (int64_t)sizeof *from};
 }
 
-/* P of one group of rows, from row i on, and a key tile, whose scores stay near; ahead: what is wanted next.
- */
+/* P of one group of rows, from row i on, and a key tile, whose scores stay near. ahead: what is wanted next;
+ * the next tile is wanted less, and may be fetched instead. */
 static attention_left softmax_of_group(const block *b, int64_t i, attention_span keys, attention_span seen,
-                                       const float *ahead)
+                                       const float *ahead, bool *fetched)
 {
     const forward *w = b->w;
     const int64_t nr = w->gemm->nr, mr = w->gemm->mr, k_word = w->gemm->k_word;
@@ -219,7 +221,8 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                             .p_stride = (w->fuses_softmax ? w->p_words : w->s_stride) * k_word};
     const attention_left p = {t.p, t.p_stride};
     const int64_t whole_end = w->fuses_softmax && rows == mr ? w->score->whole_end(&t) : t.begin;
-    if (whole_end > t.begin) {
+    *fetched = whole_end > t.begin;
+    if (*fetched) {
         const attention_part next[2] = {part_of_next(b, i, true), part_of_next(b, i, false)};
         tsr_attention_group group = {.rows = t,
                                      .q = q,
@@ -267,23 +270,24 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
     const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = keys.end - keys.begin;
     const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
     const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
-    const bool fetches = i == 0 && !w->fuses_softmax;
-    const attention_left p = softmax_of_group(b, i, keys, seen, fetches && lies_in_line ? v : NULL);
-    const attention_product out = {.gemm = w->gemm,
-                                   .a = p.data,
-                                   .a_row = p.row,
-                                   .a_k = 1,
-                                   .b = v,
-                                   .b_row = w->v_in_place ? b->v.stride : nr,
-                                   .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
-                                   .c = b->o + i * w->o_stride,
-                                   .c_row = w->o_stride,
-                                   .m = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i),
-                                   .n = w->a->dv,
-                                   .k = n,
-                                   .alpha = 1,
-                                   .beta = 1,
-                                   .ahead = fetches && keys.end < b->features.lk ? k + n * w->q_words : NULL};
+    bool fetched;
+    const attention_left p = softmax_of_group(b, i, keys, seen, i == 0 && lies_in_line ? v : NULL, &fetched);
+    const attention_product out = {
+        .gemm = w->gemm,
+        .a = p.data,
+        .a_row = p.row,
+        .a_k = 1,
+        .b = v,
+        .b_row = w->v_in_place ? b->v.stride : nr,
+        .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
+        .c = b->o + i * w->o_stride,
+        .c_row = w->o_stride,
+        .m = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i),
+        .n = w->a->dv,
+        .k = n,
+        .alpha = 1,
+        .beta = 1,
+        .ahead = i == 0 && !fetched && keys.end < b->features.lk ? k + n * w->q_words : NULL};
     if (all) {
         attention_product_depth(&out, &seen);
     } else {

@@ -61,7 +61,8 @@ TSR_INLINE vf32 vf32_exp2_below_127(vf32 x)
 
 /*
  * 2^x, -2^18 < x <= 127, for what is rounded to bf16: relative error below 2^-20, a result below 2^-126
- * within 2^-126. Of x beyond, and -Inf, it gives 0 with `clamps`, else zeros, negative numbers, Inf or NaN.
+ * within 2^-126. Of lower x, -Inf too, it gives 0 with `clamps`, else that, a negative number, Inf or NaN; of
+ * higher ones 2^127 or more, or NaN.
  *
  * 16 lanes: 2^x = 2^k 2^(j / 16) 2^f, |f| <= 1 / 32, the second from a table. That is as many instructions as
  * a polynomial alone takes, but only five of them are for the first vector unit, which is all that there is
@@ -81,7 +82,7 @@ TSR_INLINE vf32 vf32_exp2_for_bf16(vf32 x, const bool clamps)
                                   (__m512)n);
 #else
     (void)clamps;
-    return vf32_exp2_below_127(x);
+    return vf32_exp2_below_127(vf32_min(vf32_splat(127), x));
 #endif
 }
 

@@ -3,7 +3,8 @@
  *
  * Compiled once per instruction set; VL lanes over the keys of a row.
  *
- *     forward, per row     top = max s;  top > m + 8:  o, l *= 2^(m - top),  m = top
+ *     forward, per row     top = max s;  top > m + 8:  o, l *= 2^(m - top),  m = top    (bf16: for each step
+ *                          of two vectors, P of those before likewise)
  *                          p = 2^(s - m);  l += sum p;  p *= keep ? 1 / (1 - dropout) : 0
  *     backward, per row    p = 2^(s - lse);  g = dp * (keep ? 1 / (1 - dropout) : 0)
  *                          dS = p (g - delta) (1 - tanh^2);  p as above
@@ -12,7 +13,7 @@
  *               | 0 0 0 0 |. . x x|x x x x|x x . .| 0 0 0 |      . within a vector: -Inf first
  *
  * Plain attention takes the path without features, where a vector costs a maximum in the first pass, and in
- * the second the exponential (about 12 instructions), a sum and a store.
+ * the second the exponential (about 12 instructions, for bf16 9), a sum and a store.
  */
 #include "backend/cpu/kernel/attention_score_f32.h"
 
@@ -200,7 +201,7 @@ static int64_t whole_end(const tsr_attention_rows *t)
 {
     if (!is_plain(t->features) || t->alpha <= 0) return t->begin;
     const columns first = visible(t, t->row), last = visible(t, t->row + t->n_rows - 1);
-    if (first.lo != t->begin || last.lo != t->begin) return t->begin;
+    if (first.lo != t->begin || last.lo != t->begin || last.hi < first.hi) return t->begin;
     return t->begin + ((first.hi - t->begin) & -step_of(t->to_bf16));
 }
 
@@ -238,7 +239,7 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
                                      const score_path path, const bool to_bf16, float m, float *l)
 {
     float *s = t->s + r * t->s_stride;
-    uint16_t *p_bf16 = t->p + r * t->p_stride; /* in place never ahead of what is read */
+    uint16_t *p_bf16 = to_bf16 ? t->p + r * t->p_stride : NULL; /* in place never ahead of what is read */
     const int64_t step = step_of(to_bf16);
     /* All hidden so far: 2^(-Inf - 0) = 0. A score beyond f32's range: NaN, also where the product is within.
      */
@@ -305,14 +306,13 @@ TSR_INLINE void forward_rows_as(const tsr_attention_rows *t, const score_path pa
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = r + i;
             float *sum = l + row * l_row;
+            void *p = to_bf16 ? (void *)(t->p + row * t->p_stride) : (void *)(t->s + row * t->s_stride);
+            const size_t size = to_bf16 ? sizeof(uint16_t) : sizeof(float);
+            fill_zero(p, size, t->begin, steps[i].lo);
             if (to_bf16 && top[i] > m[row] + lag)
                 forward_rising(t, row, steps[i], path, m + row, sum, o + row * o_stride, dv);
             else
                 forward_exponentials(t, row, steps[i], path, to_bf16, m[row], sum);
-            if (path == WHOLE && !to_bf16) continue;
-            void *p = to_bf16 ? (void *)(t->p + row * t->p_stride) : (void *)(t->s + row * t->s_stride);
-            const size_t size = to_bf16 ? sizeof(uint16_t) : sizeof(float);
-            fill_zero(p, size, t->begin, steps[i].lo);
             fill_zero(p, size, steps[i].hi, to_bf16 ? (t->end + 31) & -32 : t->end);
         }
     }

@@ -4,9 +4,10 @@
  *     forward     S = Q K^T, as the micro-kernel left it  ->  P = 2^(s - m), running max m and sum l
  *     backward    S and dP = dO V^T                       ->  P and dS = P (dP - delta)
  *
- * on rows of one tile, in place, with every feature in its order: scale, softcap, ALiBi and bias, masks,
- * softmax, dropout. Scores are in units of log 2 (e^x = 2^(x log2 e)): all factors below hold a log2(e).
- * A row's result depends on that row alone: not on how many there are, nor on where its tile begins.
+ * on rows of one tile, in place (P in bf16: or elsewhere), with every feature in its order: scale, softcap,
+ * ALiBi and bias, masks, softmax, dropout. Scores are in units of log 2 (e^x = 2^(x log2 e)): all factors
+ * below hold a log2(e). A row's result depends on that row alone: not on how many there are, nor on where its
+ * tile begins.
  */
 #ifndef TSR_KERNEL_ATTENTION_SCORE_F32_H
 #define TSR_KERNEL_ATTENTION_SCORE_F32_H
@@ -64,7 +65,7 @@ typedef struct tsr_attention_rows {
     bool to_bf16;
     uint16_t *p; /* forward, to_bf16: first row, column 0; where s is, for P in place */
     int64_t p_stride;
-    int64_t p_before; /* columns of it before `begin` that are relative to m already */
+    int64_t p_before; /* columns before `begin` that are relative to m as well, and scaled as it rises */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
@@ -76,8 +77,8 @@ typedef struct tsr_attention_score_f32_kernel {
      * rows of o [n_rows, dv] are all relative to m. A row's m rises only when its maximum grew by more than
      * 8, so that o and l need scaling seldom; until then P stays below 2^8. Dropout follows the sum.
      *
-     * to_bf16: l is [n_rows, lanes], whose sum is meant, and m rises between steps of twice the lanes; so
-     * tiles that follow one another give the bits that they would give as one.
+     * to_bf16: l is [n_rows, lanes], whose sum is meant, and m rises between steps of twice the lanes; so a
+     * tile's columns in parts, with p_before, give the bits that they would give at once.
      */
     void (*forward)(const tsr_attention_rows *rows, float *m, float *l, float *o, int64_t o_stride,
                     int64_t dv);
@@ -112,7 +113,7 @@ typedef struct tsr_attention_group {
     int64_t q_row;        /* elements */
     const float *k;       /* panels, column 0 */
     int64_t k_words;      /* of a row of Q and K */
-    const void *ahead[2]; /* to be fetched meanwhile, ahead_nbytes of each; NULL: nothing */
+    const void *ahead[2]; /* to be fetched meanwhile, ahead_nbytes of each */
     int64_t ahead_nbytes[2];
     float *m, *l, *o; /* as `forward` has them */
     int64_t o_stride, dv;
