@@ -14,9 +14,9 @@
  * one of the two vector units does. A block of D = 128 takes 620 cycles, of D = 64 600; the softmax alone
  * would take 400. (Emerald Rapids.)
  *
- * The vector part takes for granted that no maximum rises, and finds out afterwards: P of 256 or more. Then
- * the scores are still there for the family that works on tiles of scores, which knows what to do, and whose
- * bits are the same.
+ * The vector part takes for granted that maxima are nearer to 0 than 64, which is looked at before, and that
+ * none rises by more than 8, which shows afterwards: P of 256 or more. Then the scores are still there for
+ * the family that works on tiles of scores, which knows what to do, and whose bits are the same.
  */
 #ifndef TSR_KERNEL_ATTENTION_AMX_H
 #define TSR_KERNEL_ATTENTION_AMX_H
@@ -150,6 +150,15 @@ static bool are_near(const float *m)
     return near;
 }
 
+/* The first maxima of rows that have none: nothing needs scaling then. */
+static void begin_maxima(float *m, const float *s, float alpha)
+{
+    for (int64_t r = 0; r < MR; r++) {
+        const float max = vf32_max_lane(vf32_max(vf32_load(s + r * NR), vf32_load(s + r * NR + VL)));
+        if (m[r] == -__builtin_inff()) m[r] = max * alpha > m[r] ? max * alpha : m[r];
+    }
+}
+
 /* Lines of n parts of so many bytes. */
 static int64_t parts_of(int64_t nbytes, int64_t n)
 {
@@ -184,6 +193,10 @@ static void run_scores(const tsr_attention_group *g)
                            .p = t->p + c,
                            .p_stride = t->p_stride,
                            .largest = vu32_splat(0)};
+        if (done == 0 && !near) {
+            begin_maxima(g->m, b.s, t->alpha);
+            near = are_near(g->m);
+        }
         const bool softens = done >= 0 && near;
         p.c = (char *)s;
         for (int i = 0; i < 2 && j < n; i++)
