@@ -151,31 +151,31 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     }
 }
 
-/* S and dP, before alpha, where a row sees something and to within a strip. */
-static void multiply_scores(attention_bwd_tile *t)
+/* S and dP of group g, the rows from i on, before alpha, where a row sees something and to within a strip. */
+static void multiply_scores(attention_bwd_tile *t, int64_t g, int64_t i)
 {
     const attention_backward *w = t->w;
-    const int64_t nr = w->gemm->nr;
+    const int64_t nr = w->gemm->nr, size = 4 / w->gemm->k_word;
     attention_product p = {.gemm = w->gemm,
-                           .a = t->q_left.data,
+                           .a = (const char *)t->q_left.data + i * t->q_left.row * size,
                            .a_row = t->q_left.row,
                            .a_k = 1,
                            .b = t->k_panels,
                            .b_row = nr,
                            .b_strip = nr * w->q_words,
-                           .c = t->s,
+                           .c = t->s + i * w->s_stride,
                            .c_row = w->s_stride,
-                           .m = t->queries.end - t->queries.begin,
+                           .m = attention_min(w->gemm->mr, t->queries.end - t->queries.begin - i),
                            .n = t->keys.end - t->keys.begin,
                            .k = w->a->d,
                            .alpha = 1,
                            .beta = 0,
                            .fetch = &t->fetch};
-    attention_product_columns(&p, t->columns);
-    p.a = t->dout_left.data, p.a_row = t->dout_left.row;
+    attention_product_columns(&p, t->columns + g);
+    p.a = (const char *)t->dout_left.data + i * t->dout_left.row * size, p.a_row = t->dout_left.row;
     p.b = t->v_panels, p.b_strip = nr * w->dout_words;
-    p.c = t->dp, p.k = w->a->dv;
-    attention_product_columns(&p, t->columns);
+    p.c = t->dp + i * w->s_stride, p.k = w->a->dv;
+    attention_product_columns(&p, t->columns + g);
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
@@ -189,9 +189,8 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
         return false;
     }
     attention_columns_seen(&t->features, t->queries, t->keys, mr, nr, t->columns);
-    multiply_scores(t);
-
-    for (int64_t i = 0, g = 0; i < m; i += mr, g++) {
+    for (int64_t i = 0, g = 0; i < m; i += mr, g++) { /* S and dP of a group are still near */
+        multiply_scores(t, g, i);
         const tsr_attention_rows rows = {.features = &t->features,
                                          .row = t->queries.begin + i,
                                          .n_rows = attention_min(mr, m - i),

@@ -364,7 +364,8 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
                 x = x * alpha - base;
                 if (edge) shown = within(c, seen);
             }
-            p[i] = vf32_exp2(x); /* lse may be a rounding away from a large score */
+            /* lse may be a rounding away from a large score */
+            p[i] = to_bf16 ? vf32_exp2_for_bf16(x, true) : vf32_exp2(x);
             if (edge) p[i] = vf32_select(shown, p[i], vf32_splat(0)); /* where lse is NaN, p is as well */
             vf32 kept = vf32_splat(1);
             if (path == FEATURED && f->dropout) {
