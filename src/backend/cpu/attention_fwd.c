@@ -20,8 +20,7 @@
  * kernels, so that a row's result depends on nothing but its data. Sequences of few queries are
  * attention_decode.c's; the two share the workspace, one after the other.
  *
- * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q P S O m l gather | slot 1: .. |
- * ..
+ * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q P S O m l gather | ..
  */
 #include <assert.h>
 #include <math.h>
@@ -48,14 +47,14 @@ typedef struct forward {
     int64_t q_stride, s_stride, o_stride; /* words between rows */
     int64_t l_row;                        /* floats of a row of l, whose sum is meant */
     bool fuses_softmax;                   /* with the product before it, where groups are whole */
-    int64_t p_words,
-        group_floats;          /* words between rows of P, which lies apart then; a group's P and scores */
-    int64_t v_at, head_floats; /* in a packed head: where V begins, its length */
-    int64_t scratch_floats;    /* of a slot */
-    bool v_in_place;           /* V is read where it lies */
-    bool gathers;              /* k and v are in pages or int8: a tile becomes rows first */
-    bool by_head;              /* heads are items; a round's places are the slots' */
-    int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
+    int64_t p_words;                      /* between rows of P, which lies apart then */
+    int64_t group_floats;                 /* of a group's scores, and P */
+    int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
+    int64_t scratch_floats;               /* of a slot */
+    bool v_in_place;                      /* V is read where it lies */
+    bool gathers;                         /* k and v are in pages or int8: a tile becomes rows first */
+    bool by_head;                         /* heads are items; a round's places are the slots' */
+    int64_t heads_per_round, first_head;  /* KV heads, counted over the batch: b * hkv + head */
     float *packed, *scratch;
     uint8_t *v_finite; /* [heads_per_round][n_tiles] */
 } forward;
