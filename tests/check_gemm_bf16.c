@@ -299,12 +299,23 @@ static void tiles_given_back(const tsr_gemm_kernel *kernel)
     kernel->enter(outer);
     assert_memory_equal(outer, none, 64);
     if (!tile_is_right(kernel, kernel->run, 20, 20, 20)) kit_fail("%s: wrong inside", kernel->name);
-    const tsr_tensor c = KIT_NEW(is_of_s8(kernel) ? TSR_I32 : TSR_F32, KIT_ROWS, 7, 9);
-    const tsr_gemm_tile empty = {.c = c.data, .c_row = 9, .alpha = 1};
-    kernel->run(&empty, 7, 9);
+    const bool s8 = is_of_s8(kernel);
+    const int64_t k = kernel->k_align * kernel->k_word;
+    const tsr_tensor a = KIT_NEW(s8 ? TSR_S8 : TSR_BF16, KIT_ROWS, 7, k);
+    const tsr_tensor b = KIT_NEW(TSR_F32, KIT_ROWS, kernel->k_align, kernel->nr);
+    const tsr_tensor c = KIT_NEW(s8 ? TSR_I32 : TSR_F32, KIT_ROWS, 7, 9);
+    const tsr_gemm_tile tile = {.k = kernel->k_align,
+                                .a = a.data,
+                                .a_row = k,
+                                .b = b.data,
+                                .b_row = kernel->nr,
+                                .c = c.data,
+                                .c_row = 9,
+                                .alpha = 1};
+    kernel->run(&tile, 7, 9);
     kernel->enter(inner);
     assert_memory_not_equal(inner, none, 64);
-    kernel->run(&empty, 3, 9);
+    kernel->run(&tile, 3, 9);
     kernel->leave(inner);
     kernel->enter(after);
     assert_memory_equal(after, inner, 64);

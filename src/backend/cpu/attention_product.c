@@ -115,6 +115,7 @@ void attention_product_columns(const attention_product *p, const attention_span 
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
     tsr_gemm_tile t = tile_of(p);
+    t.sums_may_stay = true;
     const float *ahead = p->ahead;
     for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) { /* a group of A stays in the first cache */
         t.a = at(p, i, 0);
@@ -127,12 +128,14 @@ void attention_product_columns(const attention_product *p, const attention_span 
             p->gemm->run(&t, attention_min(mr, p->m - i), nr);
         }
     }
+    if (p->gemm->finish != NULL) p->gemm->finish();
 }
 
 void attention_product_depth(const attention_product *p, const attention_span *depth)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
     tsr_gemm_tile t = tile_of(p);
+    t.sums_may_stay = true;
     const float *ahead = p->ahead;
     for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
         t.k = attention_words(p->gemm, depth[g].end - depth[g].begin);
@@ -147,6 +150,7 @@ void attention_product_depth(const attention_product *p, const attention_span *d
             p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
         }
     }
+    if (p->gemm->finish != NULL) p->gemm->finish();
 }
 
 /* Element k of every column of a strip becomes 0. */

@@ -185,7 +185,7 @@ gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *m
     if ((p->b_packed == NULL && !p->packs_b) || widens_first(p, rows))
         s.panels = tsr_arena_take(memory, (size_t)(panels * p->group_chunks), (size_t)own_panel_nbytes(p));
     if (!p->c_in_place)
-        s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? 1 : gemm_ceil_div(rows, kernel->mr) * panels),
+        s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? 2 : gemm_ceil_div(rows, kernel->mr) * panels),
                                 (size_t)(kernel->mr * kernel->nr) * sizeof(uint32_t));
     return s;
 }
@@ -221,6 +221,14 @@ static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int6
 
 /* --- tiles --- */
 
+/* A tile of finished sums which may not have left the micro-kernel: they go where C is once the next tile has
+ * begun. */
+typedef struct finished {
+    const void *sums;
+    int64_t i, m, j, n; /* m 0: none */
+    int32_t turn;       /* of the two buffers that tiles of a single chunk have */
+} finished;
+
 /* A block in work: its place in C, and the threads' memory for it. */
 typedef struct block {
     const gemm_product *p;
@@ -230,6 +238,7 @@ typedef struct block {
     bool has_one_chunk;
     bool widens;         /* panels of 16 bits, before tiles meet them */
     bool fetches_panels; /* a tile, instead of rows */
+    finished *last;
 } block;
 
 static int64_t panels_of(const block *b) { return gemm_ceil_div(b->n, b->p->kernel->nr); }
@@ -283,6 +292,7 @@ static pass pass_of(const block *b, int64_t chunk)
                              .group = p->group,
                              .has_zeros = p->has_zeros,
                              .alpha = p->alpha,
+                             .sums_may_stay = true,
                              .beta = chunk > 0  ? 1
                                      : in_place ? p->beta
                                                 : 0};
@@ -292,15 +302,15 @@ static pass pass_of(const block *b, int64_t chunk)
     return s;
 }
 
-/* The finished sums of a tile go where C is. */
-static void store_tile(const block *b, const tsr_gemm_tile *t, int64_t i, int64_t m, int64_t j, int64_t n)
+/* The last tile's sums go where C is, if there are any. */
+static void store_finished(const gemm_product *p, const finished *f)
 {
-    const gemm_product *p = b->p;
+    if (f->m == 0) return;
     tsr_gemm_store_args s = p->store;
-    const int64_t column = s.panel > 0 ? j / 2 : j, nbytes = nbytes_of(s.c_dtype);
-    s.sums = t->c, s.sums_row = t->c_row;
-    s.c = (char *)s.c + (i * s.c_row + column * s.c_col) * nbytes;
-    if (s.row_scale != NULL) s.row_scale += i;
+    const int64_t column = s.panel > 0 ? f->j / 2 : f->j, nbytes = nbytes_of(s.c_dtype);
+    s.sums = f->sums, s.sums_row = p->kernel->nr;
+    s.c = (char *)s.c + (f->i * s.c_row + column * s.c_col) * nbytes;
+    if (s.row_scale != NULL) s.row_scale += f->i;
     if (s.column_scale != NULL) s.column_scale += column;
     if (s.gate_scale != NULL) s.gate_scale += column;
     if (s.bias != NULL) s.bias = (const char *)s.bias + column * s.bias_stride * nbytes_of(s.bias_dtype);
@@ -308,8 +318,8 @@ static void store_tile(const block *b, const tsr_gemm_tile *t, int64_t i, int64_
         s.gate_bias = (const char *)s.gate_bias + column * s.gate_bias_stride * nbytes_of(s.gate_bias_dtype);
     if (s.residual != NULL)
         s.residual = (const char *)s.residual +
-                     (i * s.residual_row + column * s.residual_col) * nbytes_of(s.residual_dtype);
-    p->store_kernel->store(&s, m, s.panel > 0 ? gemm_min(p->c_columns - column, s.panel / 2) : n);
+                     (f->i * s.residual_row + column * s.residual_col) * nbytes_of(s.residual_dtype);
+    p->store_kernel->store(&s, f->m, s.panel > 0 ? gemm_min(p->c_columns - column, s.panel / 2) : f->n);
 }
 
 /* What a tile fetches while it multiplies. */
@@ -342,7 +352,7 @@ static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, 
     if (p->c_in_place)
         t.c = (char *)p->store.c + (i * t.c_row + j) * 4;
     else if (b->has_one_chunk)
-        t.c = b->scratch->sums;
+        t.c = b->scratch->sums + b->last->turn * p->kernel->mr * p->kernel->nr;
     else
         t.c = sums_at(b, i, j);
     if (s->fetches_c) t.ahead_c = (uint32_t *)t.c + p->kernel->mr * p->kernel->nr;
@@ -350,7 +360,9 @@ static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, 
         p->kernel->run_columns(&t, m, n);
     else
         p->kernel->run(&t, m, n);
-    if (s->stores) store_tile(b, &t, i, m, j, n);
+    if (!s->stores) return;
+    store_finished(p, b->last);
+    *b->last = (finished){t.c, i, m, j, n, 1 - b->last->turn};
 }
 
 /*
@@ -407,6 +419,7 @@ typedef struct group {
     pass passes[GEMM_MOST_CHUNKS];
     panel_view panels[GEMM_MOST_PANELS]; /* chunk by chunk */
     gemm_fetch of_b, of_a;               /* of what comes next */
+    gemm_fetch of_c;                     /* of the next tiles' rows of C, where the last chunk is one */
 } group;
 
 static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
@@ -427,6 +440,7 @@ static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
     g.of_b = is_last ? gemm_fetch_of_next_b(b->next, n_times)
                      : gemm_fetch_of_b(p, first + n, b->j, b->n, n_times);
     g.of_a = is_last ? gemm_fetch_of_a(b->next, n_times) : gemm_fetch_nothing();
+    g.of_c = is_last ? gemm_fetch_of_c(p, b->i, b->m, b->j, b->n, n_times) : gemm_fetch_nothing();
     return g;
 }
 
@@ -446,6 +460,7 @@ static void run_group_tile(const block *b, group *g, int64_t t, int64_t n_tiles)
             if (b->fetches_panels) next = panel_ahead(s, g->first + c, j * nr, t, n_tiles);
             gemm_fetch_some(&g->of_b);
             gemm_fetch_some(&g->of_a);
+            gemm_fetch_some(&g->of_c);
             run_tile(s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &g->panels[c * n_panels + j],
                      &next);
         }
@@ -481,6 +496,8 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .scratch = scratch,
                .has_one_chunk = gemm_n_chunks(p) == 1,
                .widens = widens_first(p, m)};
+    finished last = {.m = 0};
+    b.last = &last;
     _Alignas(64) char tiles[64];
     if (p->kernel->enter != NULL) p->kernel->enter(tiles);
     for (b.j = j; b.j < end; b.j += p->kernel->block_columns) {
@@ -492,5 +509,7 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
         else
             run_rows(&b, n_tiles);
     }
+    if (p->kernel->finish != NULL) p->kernel->finish();
+    store_finished(p, &last);
     if (p->kernel->leave != NULL) p->kernel->leave(tiles);
 }

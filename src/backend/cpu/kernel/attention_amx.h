@@ -120,11 +120,11 @@ TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int
 
 TSR_INLINE void multiply_both(const tile_product *p, const int carrying, softmax_block *b, char *last)
 {
-    softmax_block held; /* in registers, which *b, that others see, is not */
-    if (b != NULL) held = *b;
-    multiply_half(p, false, carrying, b != NULL ? &held : NULL, last);
-    multiply_half(p, true, carrying, b != NULL ? &held : NULL, p->c);
-    if (b != NULL) b->largest = held.largest;
+    softmax_block own; /* in registers, which *b, that others see, is not */
+    if (b != NULL) own = *b;
+    multiply_half(p, false, carrying, b != NULL ? &own : NULL, last);
+    multiply_half(p, true, carrying, b != NULL ? &own : NULL, p->c);
+    if (b != NULL) b->largest = own.largest;
 }
 
 /* A block of scores, all but the last store, and the softmax of b, unless that is NULL. */

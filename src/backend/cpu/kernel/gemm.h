@@ -62,6 +62,7 @@ typedef struct tsr_gemm_tile {
     int64_t c_row;  /* elements; columns are contiguous */
     bool c_is_near; /* in the first or second cache: not fetched before the first step (f32) */
     float alpha, beta;
+    bool sums_may_stay;  /* where they are until the next run, or `finish`: C is written by then (AMX) */
     const void *ahead;   /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
     int64_t ahead_step;  /* cache with each word row, two vectors at most; 0: nothing (f32, bf16, s8) */
     const void *ahead_c; /* the next run's C, rows as far apart, for the first cache; NULL: nothing (AMX) */
@@ -147,6 +148,8 @@ typedef struct tsr_gemm_kernel {
     /* AMX: what the thread's tiles were configured for is kept, and given back. NULL elsewhere. */
     void (*enter)(void *saved_64_bytes);
     void (*leave)(const void *saved_64_bytes);
+    /* AMX: behind the last run whose sums may stay. NULL elsewhere. */
+    void (*finish)(void);
 } tsr_gemm_kernel;
 
 /* s4: a panel of whole groups. */

@@ -53,12 +53,37 @@ enum {
 #define B0  6
 #define B1  7
 
+/*
+ * C whose sums are still in this thread's tiles, 32 x 32 of them: each is stored just before the next run's
+ * product takes its tile, so that the products of a run go on behind those of the last. c NULL: none.
+ */
+static _Thread_local struct {
+    char *c;
+    int64_t c_stride;
+} held;
+
+TSR_INLINE void store_tiles(char *c, int64_t stride, const bool lower, const bool right)
+{
+    TILE_STORE(C00, c, stride);
+    if (right) TILE_STORE(C01, c + TILE_NBYTES, stride);
+    if (lower) TILE_STORE(C10, c + TILE_ROWS * stride, stride);
+    if (lower && right) TILE_STORE(C11, c + TILE_ROWS * stride + TILE_NBYTES, stride);
+}
+
+static void finish(void)
+{
+    if (held.c == NULL) return;
+    store_tiles(held.c, held.c_stride, true, true);
+    held.c = NULL;
+}
+
 /* The rows of A and words of a row of B that this thread's tiles are configured for, 0 if something else. */
 static _Thread_local int32_t configured_rows, configured_words;
 
 static void configure(int64_t m, int64_t words)
 {
     if (configured_rows == m && configured_words == words) return;
+    finish();
     const int64_t upper = m < TILE_ROWS ? m : TILE_ROWS, lower = m - upper, nbytes = 4 * words;
     const int64_t rows[8] = {[C00] = upper, [C01] = upper, [C10] = lower,    [C11] = lower,
                              [A0] = upper,  [A1] = lower,  [B0] = TILE_ROWS, [B1] = TILE_ROWS};
@@ -101,6 +126,7 @@ typedef struct tile_product {
     int64_t a_stride, b_stride, c_stride, n_steps;
     bool has_columns; /* B's as they lie, b_stride apart; else a panel, its word rows so far apart */
     bool adds;        /* to C */
+    bool may_stay;    /* its sums, in tiles */
     const char *ahead, *ahead_c; /* as in tsr_gemm_tile */
     int64_t ahead_step;          /* bytes with each step */
 } tile_product;
@@ -117,28 +143,58 @@ static tile_product product_of(const tsr_gemm_tile *t, int64_t b_stride, bool ha
                           .c_stride = t->c_row * 4,
                           .n_steps = t->k / K_ALIGN,
                           .adds = t->beta != 0,
+                          .may_stay = t->sums_may_stay,
                           .ahead = t->ahead,
                           .ahead_c = t->ahead_c,
                           .ahead_step = t->ahead_step * K_ALIGN};
 }
 
-/* 16 words of k, at a and b; with `begins` C is loaded first. lower, right and begins are constants. */
+/* A tile's first sums: what is in it goes where it belongs, then it is C, or zero. All constants. */
+#define BEGIN_TILE(tile, c, held_c, adds, holds)                                                             \
+    do {                                                                                                     \
+        if (holds) TILE_STORE(tile, held_c, held.c_stride);                                                  \
+        if (adds)                                                                                            \
+            TILE_LOAD_ONCE(tile, c, p->c_stride);                                                            \
+        else                                                                                                 \
+            TILE_ZERO(tile);                                                                                 \
+    } while (0)
+
+/*
+ * 16 words of k, at a and b: the first ones of a run, `begins`, which finds or does not find sums `held`.
+ * All loads first: with a product behind each load, steps take 72 cycles, not 64.
+ */
 TSR_INLINE void step(const tile_product *p, const char *a, const char *b, const bool lower, const bool right,
-                     const bool begins)
+                     const bool begins, const bool adds, const bool holds)
 {
-    char *c = p->c, *c_lower = c + TILE_ROWS * p->c_stride;
+    char *const c = p->c, *const c_lower = c + TILE_ROWS * p->c_stride;
+    char *const h = holds ? held.c : NULL, *const h_lower = holds ? h + TILE_ROWS * held.c_stride : NULL;
     TILE_LOAD(A0, a, p->a_stride);
     TILE_LOAD_ONCE(B0, b, p->b_stride);
-    if (begins) TILE_LOAD_ONCE(C00, c, p->c_stride);
-    TILE_ADD(C00, A0, B0);
     if (right) TILE_LOAD_ONCE(B1, b + TILE_NBYTES, p->b_stride);
-    if (right && begins) TILE_LOAD_ONCE(C01, c + TILE_NBYTES, p->c_stride);
-    if (right) TILE_ADD(C01, A0, B1);
     if (lower) TILE_LOAD(A1, a + TILE_ROWS * p->a_stride, p->a_stride);
-    if (lower && begins) TILE_LOAD_ONCE(C10, c_lower, p->c_stride);
+    if (begins) BEGIN_TILE(C00, c, h, adds, holds);
+    TILE_ADD(C00, A0, B0);
+    if (right && begins) BEGIN_TILE(C01, c + TILE_NBYTES, h + TILE_NBYTES, adds, holds);
+    if (right) TILE_ADD(C01, A0, B1);
+    if (lower && begins) BEGIN_TILE(C10, c_lower, h_lower, adds, holds);
     if (lower) TILE_ADD(C10, A1, B0);
-    if (lower && right && begins) TILE_LOAD_ONCE(C11, c_lower + TILE_NBYTES, p->c_stride);
+    if (lower && right && begins) BEGIN_TILE(C11, c_lower + TILE_NBYTES, h_lower + TILE_NBYTES, adds, holds);
     if (lower && right) TILE_ADD(C11, A1, B1);
+}
+
+TSR_INLINE void begin(const tile_product *p, const char *a, const char *b, const bool lower, const bool right)
+{
+    if (lower && right && held.c != NULL) {
+        if (p->adds)
+            step(p, a, b, lower, right, true, true, true);
+        else
+            step(p, a, b, lower, right, true, false, true);
+        held.c = NULL;
+    } else if (p->adds) {
+        step(p, a, b, lower, right, true, true, false);
+    } else {
+        step(p, a, b, lower, right, true, false, false);
+    }
 }
 
 TSR_INLINE const char *fetch_lines(const char *at, int64_t nbytes)
@@ -152,39 +208,42 @@ TSR_INLINE void multiply(const tile_product *p, const bool lower, const bool rig
 {
     const int64_t b_step = TILE_ROWS * p->b_stride;
     const char *a = p->a, *b = p->b, *ahead = p->ahead, *ahead_c = p->ahead_c;
-    int64_t left = p->n_steps;
-    const int64_t c_rows = MR / (left < 2 ? 1 : left > FETCH_STEPS ? FETCH_STEPS : left - 1);
-    if (p->adds && left == 0) return;
-    if (p->adds) {
-        ahead = fetch_lines(ahead, p->ahead_step);
-        step(p, a, b, lower, right, true);
-        a += TILE_NBYTES, b += b_step, left--;
-    } else {
-        TILE_ZERO(C00);
-        if (right) TILE_ZERO(C01);
-        if (lower) TILE_ZERO(C10);
-        if (lower && right) TILE_ZERO(C11);
-    }
-    for (; left > 0; left--, a += TILE_NBYTES, b += b_step) {
+    int64_t left = p->n_steps - 1;
+    const int64_t c_rows = MR / (left < 1 ? 1 : left > FETCH_STEPS ? FETCH_STEPS : left);
+    ahead = fetch_lines(ahead, p->ahead_step);
+    begin(p, a, b, lower, right);
+    for (; left > 0; left--) {
+        a += TILE_NBYTES, b += b_step;
         ahead = fetch_lines(ahead, p->ahead_step);
         if (ahead_c != NULL && left <= FETCH_STEPS)
             for (int64_t i = 0; i < c_rows; i++, ahead_c += p->c_stride) {
                 __builtin_prefetch(ahead_c);
                 __builtin_prefetch(ahead_c + TILE_NBYTES);
             }
-        step(p, a, b, lower, right, false);
+        step(p, a, b, lower, right, false, false, false);
     }
-    char *c = p->c, *c_lower = c + TILE_ROWS * p->c_stride;
-    TILE_STORE(C00, c, p->c_stride);
-    if (right) TILE_STORE(C01, c + TILE_NBYTES, p->c_stride);
-    if (lower) TILE_STORE(C10, c_lower, p->c_stride);
-    if (lower && right) TILE_STORE(C11, c_lower + TILE_NBYTES, p->c_stride);
+    if (lower && right && p->may_stay)
+        held.c = p->c, held.c_stride = p->c_stride;
+    else
+        store_tiles(p->c, p->c_stride, lower, right);
+}
+
+/* k = 0 */
+static void clear(const tile_product *p, int64_t m, int64_t n)
+{
+    for (int64_t i = 0; i < m; i++)
+        memset(p->c + i * p->c_stride, 0, (size_t)(n > TILE_ROWS ? 2 : 1) * TILE_NBYTES);
 }
 
 static void multiply_tiles(const tile_product *p, int64_t m, int64_t n)
 {
     const bool lower = m > TILE_ROWS, right = n > TILE_ROWS;
+    if (p->n_steps == 0) {
+        if (!p->adds) clear(p, m, n);
+        return;
+    }
     configure(m, TILE_ROWS);
+    if (!(lower && right)) finish();
     if (lower && right)
         multiply(p, true, true);
     else if (lower)
@@ -222,6 +281,7 @@ static void multiply_columns(const tile_product *p, int64_t m, int64_t n)
     } else {
         memset(turned, 0, sizeof turned);
     }
+    finish();
     configure(n, m);
     TILE_LOAD(C00, turned, TILE_NBYTES);
     if (lower) TILE_LOAD(C10, turned_lower, TILE_NBYTES);
@@ -273,7 +333,7 @@ static void multiply_exactly(const tile_product *p, int64_t m, int64_t n)
             vu32_store_up_to(sums[i] + j, j < n ? vu32_load_up_to(c, n - j) : vu32_splat(0), VL);
         }
     tile_product into_sums = *p;
-    into_sums.c = (char *)sums, into_sums.c_stride = sizeof sums[0];
+    into_sums.c = (char *)sums, into_sums.c_stride = sizeof sums[0], into_sums.may_stay = false;
     multiply_any(&into_sums, m, n);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j += VL)

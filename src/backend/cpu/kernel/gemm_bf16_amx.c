@@ -26,7 +26,8 @@ static void run_product(const tsr_gemm_tile *t, const tile_product *p, int64_t m
     }
     _Alignas(64) float sums[MR][NR];
     tile_product into_sums = *p;
-    into_sums.c = (char *)sums, into_sums.c_stride = sizeof sums[0], into_sums.adds = false;
+    into_sums.c = (char *)sums, into_sums.c_stride = sizeof sums[0];
+    into_sums.adds = into_sums.may_stay = false;
     multiply_any(&into_sums, m, n);
     float *c = t->c;
     for (int64_t i = 0; i < m; i++, c += t->c_row)
@@ -91,4 +92,5 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .multiplies_rows = true,
     .enter = enter,
     .leave = leave,
+    .finish = finish,
 };

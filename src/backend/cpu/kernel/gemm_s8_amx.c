@@ -131,4 +131,5 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_s8) = {
     .multiplies_rows = true,
     .enter = enter,
     .leave = leave,
+    .finish = finish,
 };

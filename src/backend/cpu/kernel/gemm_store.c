@@ -133,14 +133,42 @@ static bool is_plain(const tsr_gemm_store_args *a)
            a->beta == 0 && a->c_col == 1;
 }
 
-/* c_dtype is a constant at every call. */
-TSR_INLINE void store_plain(const tsr_gemm_store_args *a, const tsr_dtype c_dtype, int64_t m, int64_t n)
+static void store_plain_f32(const tsr_gemm_store_args *a, int64_t m, int64_t n)
 {
-    for (int64_t i = 0; i < m; i++) {
-        const float *sums = (const float *)a->sums + i * a->sums_row;
+    const float *sums = a->sums;
+    float *c = a->c;
+    const int64_t sums_row = a->sums_row, c_row = a->c_row;
+    for (int64_t i = 0; i < m; i++, sums += sums_row, c += c_row) {
         int64_t j = 0;
-        for (; j + VL <= n; j += VL) vf32_store_as(a->c, c_dtype, i * a->c_row + j, vf32_load(sums + j));
-        if (j < n) vf32_store_as_n(a->c, c_dtype, i * a->c_row + j, vf32_load_up_to(sums + j, n - j), n - j);
+        for (; j + VL <= n; j += VL) vf32_store(c + j, vf32_load(sums + j));
+        if (j < n) vf32_store_n(c + j, vf32_load_n(sums + j, n - j), n - j);
+    }
+}
+
+/* Rows of 2 VL columns. */
+static void store_pairs_bf16(const float *sums, int64_t sums_row, uint16_t *c, int64_t c_row, int64_t m)
+{
+    for (int64_t i = 0; i < m; i++, sums += sums_row, c += c_row)
+        bf16_from_two_vf32(c, vf32_load(sums), vf32_load(sums + VL));
+}
+
+static void store_plain_bf16(const tsr_gemm_store_args *a, int64_t m, int64_t n)
+{
+    const float *sums = a->sums;
+    uint16_t *c = a->c;
+    const int64_t sums_row = a->sums_row, c_row = a->c_row;
+    if (n == 2 * VL) {
+        store_pairs_bf16(sums, sums_row, c, c_row, m);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++, sums += sums_row, c += c_row) {
+        int64_t j = 0;
+        for (; j + 2 * VL <= n; j += 2 * VL)
+            bf16_from_two_vf32(c + j, vf32_load(sums + j), vf32_load(sums + j + VL));
+        for (; j < n; j += VL) {
+            const int64_t left = n - j < VL ? n - j : VL;
+            vf32_store_as_n(c + j, TSR_BF16, 0, vf32_load_up_to(sums + j, left), left);
+        }
     }
 }
 
@@ -150,11 +178,12 @@ static void store(const tsr_gemm_store_args *a, int64_t m, int64_t n)
         store_i32(a, m, n);
         return;
     }
-    if (is_plain(a) && (a->c_dtype == TSR_F32 || a->c_dtype == TSR_BF16)) {
-        if (a->c_dtype == TSR_F32)
-            store_plain(a, TSR_F32, m, n);
-        else
-            store_plain(a, TSR_BF16, m, n);
+    if (is_plain(a) && a->c_dtype == TSR_F32) {
+        store_plain_f32(a, m, n);
+        return;
+    }
+    if (is_plain(a) && a->c_dtype == TSR_BF16) {
+        store_plain_bf16(a, m, n);
         return;
     }
     /* Columns that are apart go one by one; the halves of a gated panel are whole vectors. */
