@@ -152,12 +152,19 @@ static void parts_change_nothing(tsr_context *ctx)
 /* --- the softmax along with the product before it --- */
 
 static const tsr_gemm_kernel *counted;
-static _Atomic int64_t n_counted;
+static _Atomic int64_t n_counted, n_counted_bwd, n_far;
 
 static void count_scores(const tsr_attention_group *group)
 {
     n_counted++;
     counted->run_scores(group);
+}
+
+static bool count_gradients(const tsr_attention_bwd_group *group)
+{
+    const bool is_near = counted->run_gradients(group);
+    *(is_near ? &n_counted_bwd : &n_far) += 1;
+    return is_near;
 }
 
 /* Keys grow along the sequence, so that maxima rise, or not; scores are all far from 0, or no numbers. */
@@ -186,7 +193,40 @@ static kit_attention rising_case(int trial)
     return c;
 }
 
-/* The same bits from run_scores as from the product and the softmax one after the other. */
+/* Backward from lse too low, so that P is far above 1: dq, dk and dv. */
+static void run_from_low_lse(tsr_context *ctx, const kit_attention *c, double by, tsr_tensor grads[3])
+{
+    const tsr_tensor out = KIT_NEW(TSR_BF16, KIT_ROWS, 1, 2, c->lq, c->dv);
+    const tsr_tensor lse = KIT_NEW(TSR_F32, KIT_ROWS, 1, 2, c->lq);
+    const tsr_attention_saved saved = {.out = &out, .lse = &lse, .dout = &c->dout};
+    KIT_OK(tsr_attention_fwd(ctx, &c->q, &c->k, &c->v, &out, &lse, &c->options, NULL));
+    for (int64_t i = 0; i < 2 * c->lq; i++) kit_set(&lse, i, kit_get(&lse, i) - (i % 2 == 0 ? by : 0));
+    grads[0] = KIT_NEW(TSR_F32, KIT_ROWS, 1, 2, c->lq, c->d);
+    grads[1] = KIT_NEW(TSR_F32, KIT_ROWS, 1, 1, c->lk, c->d);
+    grads[2] = KIT_NEW(TSR_F32, KIT_ROWS, 1, 1, c->lk, c->dv);
+    const tsr_attention_grads to = {.dq = &grads[0], .dk = &grads[1], .dv = &grads[2]};
+    KIT_OK(tsr_attention_bwd(ctx, &c->q, &c->k, &c->v, &saved, &to, &c->options, NULL));
+}
+
+static void low_lse_changes_nothing(tsr_context *ctx, const tsr_gemm_kernel *fusing,
+                                    const tsr_gemm_kernel *apart)
+{
+    static const double lower_by[] = {0, 4, 12, 40};
+    tsr_cpu *const cpu = ctx->state;
+    for (int trial = 0; trial < 8; trial++) {
+        const kit_attention c = rising_case(0);
+        tsr_tensor of_one[3], of_two[3];
+        cpu->gemm_bf16 = fusing;
+        run_from_low_lse(ctx, &c, lower_by[trial % 4], of_one);
+        cpu->gemm_bf16 = apart;
+        run_from_low_lse(ctx, &c, lower_by[trial % 4], of_two);
+        for (int i = 0; i < 3; i++)
+            assert_memory_equal(of_one[i].data, of_two[i].data, 4 * (size_t)tsr_tensor_numel(&of_one[i]));
+        kit_free_all();
+    }
+}
+
+/* The same bits from run_scores and run_gradients as from products and the softmax one after the other. */
 static void fusing_changes_nothing(tsr_context *ctx)
 {
     tsr_cpu *const cpu = ctx->state;
@@ -195,7 +235,8 @@ static void fusing_changes_nothing(tsr_context *ctx)
         return;
     tsr_gemm_kernel fusing = *chosen, apart = *chosen;
     fusing.run_scores = count_scores, apart.run_scores = NULL;
-    counted = chosen, n_counted = 0;
+    fusing.run_gradients = count_gradients, apart.run_gradients = NULL;
+    counted = chosen, n_counted = n_counted_bwd = n_far = 0;
     for (int trial = 0; trial < 48; trial++) {
         const kit_attention c = rising_case(trial);
         cpu->gemm_bf16 = &fusing;
@@ -206,7 +247,10 @@ static void fusing_changes_nothing(tsr_context *ctx)
         kit_attention_same_bits(&c, &a, &b, "the softmax with its product and after it");
         kit_free_all();
     }
+    low_lse_changes_nothing(ctx, &fusing, &apart);
+    cpu->gemm_bf16 = chosen;
     if (n_counted == 0) kit_fail("no softmax ran with its product");
+    if (n_counted_bwd == 0 || n_far == 0) kit_fail("no softmax ran with its products in backward");
 }
 
 /* --- the checks themselves --- */

@@ -27,6 +27,7 @@ typedef struct attention_backward {
     const tsr_gemm_kernel *gemm;
     const tsr_attention_score_f32_kernel *score;
     bool bf16;                             /* the products' operands are; else f32 */
+    bool fuses;                            /* S, dP, P and dS of a group in one (run_gradients) */
     int64_t q_words, dout_words;           /* of a row of q and dout as A */
     int64_t group;                         /* query heads to a KV head */
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
@@ -57,7 +58,7 @@ typedef struct attention_bwd_tile {
     attention_left q_left, dout_left;
     bool k_finite;
     float *k_copy, *k_panels, *v_panels, *dk, *dv;
-    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *turned, *s, *dp, *lse, *delta, *gather;
+    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *turned, *blocks, *s, *dp, *lse, *delta, *gather;
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;

@@ -5,6 +5,12 @@
 
 #include "backend/cpu/attention_bwd.h"
 
+/* S and dP on their way, where P and dS are made of them along with the products: a multiple of a line. */
+static int64_t blocks_floats(const attention_backward *w)
+{
+    return w->fuses ? 2 * TSR_ATTENTION_BLOCKS * w->gemm->mr * w->gemm->nr : 0;
+}
+
 void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
                            tsr_arena *arena)
 {
@@ -14,6 +20,7 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     const int64_t nr = w->gemm->nr;
     w->bf16 = w->gemm->k_word == 2;
     assert(!w->bf16 || nr % (2 * w->score->lanes) == 0);
+    w->fuses = w->gemm->run_gradients != NULL && w->gemm->lanes == w->score->lanes && a->d > 0 && a->dv > 0;
     w->q_words = attention_words(w->gemm, a->d);
     w->dout_words = attention_words(w->gemm, a->dv);
     w->group = a->hkv > 0 ? a->hq / a->hkv : 0;
@@ -34,7 +41,8 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     const int64_t queries = block_words * w->d_stride + attention_max(block_words, 2) * w->dv_stride +
                             w->block_rows * (2 * w->s_stride + 2 + pairs_stride);
     const int64_t gather = attention_max(block_words, tile_words) * nr;
-    w->scratch_floats = attention_round_up(keys + queries + w->tile_rows * w->turned_stride + gather, 16);
+    w->scratch_floats = attention_round_up(
+        blocks_floats(w) + keys + queries + w->tile_rows * w->turned_stride + gather, 16);
     w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
                                 (size_t)w->scratch_floats * sizeof(float));
 }
@@ -44,7 +52,8 @@ attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t sl
     const int64_t panels = attention_round_up(w->tile_rows, w->gemm->nr);
     const int64_t block_words = attention_words(w->gemm, w->block_rows);
     const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
-    attention_bwd_tile t = {.w = w, .k_copy = w->scratch + slot * w->scratch_floats};
+    attention_bwd_tile t = {.w = w, .blocks = w->scratch + slot * w->scratch_floats};
+    t.k_copy = t.blocks + blocks_floats(w);
     t.dk = t.k_copy + tile_words * w->d_stride;
     t.dv = t.dk + w->tile_rows * w->d_stride;
     t.k_panels = t.dv + w->tile_rows * w->dv_stride;
@@ -151,13 +160,19 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     }
 }
 
-/* S and dP of group g, the rows from i on, before alpha, where a row sees something and to within a strip. */
-static void multiply_scores(attention_bwd_tile *t, int64_t g, int64_t i)
+/* The address of row i. */
+static const void *left_row(const attention_backward *w, const attention_left *left, int64_t i)
+{
+    return (const char *)left->data + i * left->row * (4 / w->gemm->k_word);
+}
+
+/* S and dP of the rows from i on, before alpha, in `columns`, to within a strip. */
+static void multiply_scores(attention_bwd_tile *t, int64_t i, attention_span columns)
 {
     const attention_backward *w = t->w;
-    const int64_t nr = w->gemm->nr, size = 4 / w->gemm->k_word;
+    const int64_t nr = w->gemm->nr;
     attention_product p = {.gemm = w->gemm,
-                           .a = (const char *)t->q_left.data + i * t->q_left.row * size,
+                           .a = left_row(w, &t->q_left, i),
                            .a_row = t->q_left.row,
                            .a_k = 1,
                            .b = t->k_panels,
@@ -171,11 +186,40 @@ static void multiply_scores(attention_bwd_tile *t, int64_t g, int64_t i)
                            .alpha = 1,
                            .beta = 0,
                            .fetch = &t->fetch};
-    attention_product_columns(&p, t->columns + g);
-    p.a = (const char *)t->dout_left.data + i * t->dout_left.row * size, p.a_row = t->dout_left.row;
+    attention_product_columns(&p, &columns);
+    p.a = left_row(w, &t->dout_left, i), p.a_row = t->dout_left.row;
     p.b = t->v_panels, p.b_strip = nr * w->dout_words;
     p.c = t->dp + i * w->s_stride, p.k = w->a->dv;
-    attention_product_columns(&p, t->columns + g);
+    attention_product_columns(&p, &columns);
+}
+
+/* P and dS of the columns from the group's first on that need no more than products and a softmax: where
+ * those end. */
+static int64_t find_whole_part(attention_bwd_tile *t, const tsr_attention_rows *rows, int64_t i,
+                               const float *delta)
+{
+    const attention_backward *w = t->w;
+    if (!w->fuses || !rows->to_bf16 || rows->n_rows != w->gemm->mr) return rows->begin;
+    const int64_t end = w->score->whole_end(rows);
+    if (end == rows->begin) return end;
+    tsr_attention_bwd_group group = {.rows = *rows,
+                                     .q = left_row(w, &t->q_left, i),
+                                     .q_row = t->q_left.row,
+                                     .dout = left_row(w, &t->dout_left, i),
+                                     .dout_row = t->dout_left.row,
+                                     .k = t->k_panels,
+                                     .v = t->v_panels,
+                                     .k_words = w->q_words,
+                                     .v_words = w->dout_words,
+                                     .lse = t->lse + i,
+                                     .delta = delta,
+                                     .ds = (uint16_t *)(void *)(t->dp + i * w->s_stride),
+                                     .fetch = attention_fetch_some,
+                                     .fetch_later = &t->fetch,
+                                     .score = w->score};
+    group.rows.s = t->blocks, group.rows.end = end;
+    group.rows.p = (uint16_t *)(void *)rows->s, group.rows.p_stride = 2 * rows->s_stride;
+    return w->gemm->run_gradients(&group) ? end : rows->begin;
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
@@ -190,17 +234,20 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
     }
     attention_columns_seen(&t->features, t->queries, t->keys, mr, nr, t->columns);
     for (int64_t i = 0, g = 0; i < m; i += mr, g++) { /* S and dP of a group are still near */
-        multiply_scores(t, g, i);
-        const tsr_attention_rows rows = {.features = &t->features,
-                                         .row = t->queries.begin + i,
-                                         .n_rows = attention_min(mr, m - i),
-                                         .key = t->keys.begin,
-                                         .begin = t->columns[g].begin,
-                                         .end = t->columns[g].end,
-                                         .s = t->s + i * w->s_stride,
-                                         .s_stride = w->s_stride,
-                                         .alpha = t->features.alpha,
-                                         .to_bf16 = w->bf16 && !dbias};
+        tsr_attention_rows rows = {.features = &t->features,
+                                   .row = t->queries.begin + i,
+                                   .n_rows = attention_min(mr, m - i),
+                                   .key = t->keys.begin,
+                                   .begin = t->columns[g].begin,
+                                   .end = t->columns[g].end,
+                                   .s = t->s + i * w->s_stride,
+                                   .s_stride = w->s_stride,
+                                   .alpha = t->features.alpha,
+                                   .to_bf16 = w->bf16 && !dbias};
+        const int64_t end = find_whole_part(t, &rows, i, delta + i);
+        rows.p_before = end - rows.begin, rows.begin = end;
+        if (rows.p_before == width) continue;
+        multiply_scores(t, i, (attention_span){rows.begin, rows.end});
         float *dp = t->dp + i * w->s_stride;
         w->score->backward(&rows, width, t->lse + i, delta + i, dp, dbias ? dp : NULL, w->s_stride);
     }

@@ -88,8 +88,9 @@ void attention_fetch_later(attention_fetch *f, const attention_rows *rows, int64
 }
 
 /* Few enough lines that the cache still has room for the misses of the product itself. */
-static void fetch_lines(attention_fetch *f)
+void attention_fetch_some(void *later)
 {
+    attention_fetch *f = later;
     enum { LINES = 8, LINE_NBYTES = 64 };
     if (f == NULL) return;
     for (int i = 0; i < LINES && f->block < f->n_blocks; i++) {
@@ -123,7 +124,7 @@ void attention_product_columns(const attention_product *p, const attention_span 
             if (columns[g].begin >= attention_min(j + nr, columns[g].end) || columns[g].end <= j) continue;
             t.b = p->b + j / nr * p->b_strip;
             t.c = p->c + i * p->c_row + j;
-            fetch_lines(p->fetch);
+            attention_fetch_some(p->fetch);
             fetch_ahead(&t, &ahead, nr);
             p->gemm->run(&t, attention_min(mr, p->m - i), nr);
         }
@@ -146,7 +147,7 @@ void attention_product_depth(const attention_product *p, const attention_span *d
             t.c = p->c + i * p->c_row + j;
             t.ahead_c = p->beta != 0 && j + nr < p->n ? (float *)t.c + nr : NULL;
             fetch_ahead(&t, &ahead, nr);
-            fetch_lines(p->fetch);
+            attention_fetch_some(p->fetch);
             p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
         }
     }

@@ -30,6 +30,9 @@ typedef struct attention_fetch {
 /* Appends n rows of d elements, unless these lie apart from one another. */
 void attention_fetch_later(attention_fetch *f, const attention_rows *rows, int64_t n, int64_t d);
 
+/* A few lines of what `later`, an attention_fetch, still has; NULL: none. */
+void attention_fetch_some(void *later);
+
 typedef struct attention_product {
     const tsr_gemm_kernel *gemm; /* f32 or bf16 */
     const void *a;

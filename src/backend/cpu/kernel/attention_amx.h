@@ -78,15 +78,32 @@ TSR_INLINE void store_half(const bool right, char *c)
     }
 }
 
-/*
- * 16 keys of a block: 2 n_steps products, and behind each of the first 2 `carrying` some rows of b's softmax,
- * 16 in all; none if b is NULL. Behind the first two, the other half's sums go to `last`, unless that is
- * NULL. right, carrying and whether b is NULL are constants: branches in here would cost an eighth.
+/* Row r of what goes along with products; the blocks are those of their own. */
+typedef void row_work(void *block, int64_t r);
+
+/* Rows [first, first + n) that go along with a product of 16 keys; block NULL: none. Constants, but for it.
  */
-TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int carrying, softmax_block *b,
+typedef struct beside {
+    row_work *work;
+    void *block;
+    int first, n;
+} beside;
+
+TSR_INLINE void work_beside(const beside rows, int from, int to)
+{
+    UNROLL for (int r = from; r < to; r++) if (rows.block != NULL && r < rows.n)
+        rows.work(rows.block, rows.first + r);
+}
+
+/*
+ * 16 keys of a block: 2 n_steps products, and behind each of the first 2 `carrying` some of the rows beside.
+ * Behind the first two, the other half's sums go to `last`, unless that is NULL. right, carrying and whether
+ * there are rows beside are constants: branches in here would cost an eighth.
+ */
+TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int carrying, const beside rows,
                               char *last)
 {
-    const int rows = (TILE_ROWS / 2 + carrying - 1) / carrying, first = right ? TILE_ROWS : 0;
+    const int each = (rows.n / 2 + carrying - 1) / carrying;
     const int64_t lower = TILE_ROWS * p->a_stride, b_step = TILE_ROWS * p->b_stride;
     const char *a_at = p->a, *b_at = p->b + (right ? TILE_NBYTES : 0);
     if (right) {
@@ -101,12 +118,10 @@ TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int
         TILE_LOAD_ONCE(B0, b_at, p->b_stride);
         TILE_LOAD(A0, a_at, p->a_stride);
         add_product(right, false);
-        UNROLL for (int r = 2 * s * rows; r < (2 * s + 1) * rows; r++) if (b != NULL && r < TILE_ROWS)
-            softmax_row(b, first + r);
+        work_beside(rows, 2 * s * each, (2 * s + 1) * each);
         TILE_LOAD(A1, a_at + lower, p->a_stride);
         add_product(right, true);
-        UNROLL for (int r = (2 * s + 1) * rows; r < (2 * s + 2) * rows; r++) if (b != NULL && r < TILE_ROWS)
-            softmax_row(b, first + r);
+        work_beside(rows, (2 * s + 1) * each, (2 * s + 2) * each);
         if (s == 0 && last != NULL) store_half(!right, last);
     }
     for (int64_t s = carrying; s < p->n_steps; s++, a_at += TILE_NBYTES, b_at += b_step) {
@@ -118,12 +133,17 @@ TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int
     }
 }
 
+/* --- forward --- */
+
+TSR_INLINE void soften(void *block, int64_t r) { softmax_row(block, r); }
+
 TSR_INLINE void multiply_both(const tile_product *p, const int carrying, softmax_block *b, char *last)
 {
     softmax_block own; /* in registers, which *b, that others see, is not */
     if (b != NULL) own = *b;
-    multiply_half(p, false, carrying, b != NULL ? &own : NULL, last);
-    multiply_half(p, true, carrying, b != NULL ? &own : NULL, p->c);
+    softmax_block *const beside_it = b != NULL ? &own : NULL;
+    multiply_half(p, false, carrying, (beside){soften, beside_it, 0, TILE_ROWS}, last);
+    multiply_half(p, true, carrying, (beside){soften, beside_it, TILE_ROWS, TILE_ROWS}, p->c);
     if (b != NULL) b->largest = own.largest;
 }
 
@@ -220,6 +240,127 @@ static void run_scores(const tsr_attention_group *g)
         near = are_near(g->m);
     }
     memcpy(g->l, sums[now], sizeof sums[now]);
+}
+
+/* --- backward --- */
+
+/* A block on its way from scores and dP to P and dS. */
+typedef struct gradient_block {
+    const float *s, *dp;
+    const float *base, *delta; /* of each row: lse log2(e), and what dP is set against */
+    vf32 alpha;
+    uint16_t *p, *ds;
+    int64_t stride;
+    vu32 largest; /* P of each kind of column */
+} gradient_block;
+
+TSR_INLINE void gradient_row(gradient_block *b, int64_t r)
+{
+    const float *s = b->s + r * NR, *dp = b->dp + r * NR;
+    const vf32 base = vf32_splat(b->base[r]), delta = vf32_splat(b->delta[r]);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(s) * b->alpha - base, false);
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(s + VL) * b->alpha - base, false);
+    const vu32 pairs = vu32_pairs_from_vf32(p0, p1);
+    vu32_store_up_to(b->p + r * b->stride, pairs, VL);
+    const vf32 ds0 = p0 * (vf32_load(dp) - delta), ds1 = p1 * (vf32_load(dp + VL) - delta);
+    vu32_store_up_to(b->ds + r * b->stride, vu32_pairs_from_vf32(ds0, ds1), VL);
+    b->largest = vu32_max_halves(b->largest, pairs);
+}
+
+TSR_INLINE void find_gradients(void *block, int64_t r) { gradient_row(block, r); }
+
+/*
+ * The scores of a block and its dP, all but the last store; beside each of the four halves 8 rows of b, which
+ * is NULL where no block is that far. `last` is the block whose dP waits in tiles, NULL: none.
+ */
+TSR_INLINE void multiply_four(const tile_product *s, const tile_product *dp, const int carrying,
+                              gradient_block *b, char *last)
+{
+    enum { ROWS = MR / 4 };
+    gradient_block own; /* in registers, as above */
+    if (b != NULL) own = *b;
+    gradient_block *const beside_it = b != NULL ? &own : NULL;
+    multiply_half(s, false, carrying, (beside){find_gradients, beside_it, 0, ROWS}, last);
+    multiply_half(s, true, carrying, (beside){find_gradients, beside_it, ROWS, ROWS}, s->c);
+    multiply_half(dp, false, carrying, (beside){find_gradients, beside_it, 2 * ROWS, ROWS}, s->c);
+    multiply_half(dp, true, carrying, (beside){find_gradients, beside_it, 3 * ROWS, ROWS}, dp->c);
+    if (b != NULL) b->largest = own.largest;
+}
+
+static void multiply_pair(const tile_product *s, const tile_product *dp, gradient_block *b, char *last)
+{
+    const int64_t steps = s->n_steps < dp->n_steps ? s->n_steps : dp->n_steps;
+    if (b == NULL)
+        multiply_four(s, dp, 1, NULL, last);
+    else if (steps == 1)
+        multiply_four(s, dp, 1, b, last);
+    else if (steps == 2)
+        multiply_four(s, dp, 2, b, last);
+    else if (steps == 3)
+        multiply_four(s, dp, 3, b, last);
+    else
+        multiply_four(s, dp, 4, b, last);
+}
+
+/* A block as the family has it that works on tiles of scores, which leaves P and dS where they were made of.
+ */
+static void find_gradients_apart(const tsr_attention_bwd_group *g, int64_t c, float *s, float *dp)
+{
+    tsr_attention_rows again = g->rows;
+    again.key += c, again.begin = 0, again.end = NR;
+    again.s = s, again.s_stride = NR;
+    g->score->backward(&again, NR, g->lse, g->delta, dp, NULL, NR);
+    for (int64_t r = 0; r < MR; r++) {
+        memcpy(g->rows.p + r * g->rows.p_stride + c, s + r * NR, TILE_NBYTES);
+        memcpy(g->ds + r * g->rows.p_stride + c, dp + r * NR, TILE_NBYTES);
+    }
+}
+
+static bool run_gradients(const tsr_attention_bwd_group *g)
+{
+    const tsr_attention_rows *t = &g->rows;
+    const int64_t n = (t->end - t->begin) / NR, block = MR * NR;
+    float base[MR];
+    for (int64_t r = 0; r < MR; r++) base[r] = (float)((double)g->lse[r] * 1.4426950408889634);
+    if (!are_near(base)) return false;
+    tile_product s = {.a = g->q,
+                      .a_stride = g->q_row * ELEMENT_NBYTES,
+                      .b = (const char *)(g->k + t->begin * g->k_words),
+                      .b_stride = NR * 4,
+                      .c_stride = NR * 4,
+                      .n_steps = g->k_words / K_ALIGN};
+    tile_product dp = s;
+    dp.a = g->dout, dp.a_stride = g->dout_row * ELEMENT_NBYTES;
+    dp.b = (const char *)(g->v + t->begin * g->v_words), dp.n_steps = g->v_words / K_ALIGN;
+    configure(MR, TILE_ROWS);
+    for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
+        float *const at = t->s + j % TSR_ATTENTION_BLOCKS * 2 * block;
+        float *const done = t->s + (j + 1) % TSR_ATTENTION_BLOCKS * 2 * block;
+        char *const last = (char *)(t->s + (j + TSR_ATTENTION_BLOCKS - 1) % TSR_ATTENTION_BLOCKS * 2 * block +
+                                    block);
+        const int64_t c = t->begin + (j - SCORES_BEHIND) * NR;
+        gradient_block b = {.s = done,
+                            .dp = done + block,
+                            .base = base,
+                            .delta = g->delta,
+                            .alpha = vf32_splat(t->alpha),
+                            .p = t->p + c,
+                            .ds = g->ds + c,
+                            .stride = t->p_stride,
+                            .largest = vu32_splat(0)};
+        const bool finds = j >= SCORES_BEHIND;
+        s.c = (char *)at, dp.c = (char *)(at + block);
+        if (j < n) {
+            g->fetch(g->fetch_later);
+            multiply_pair(&s, &dp, finds ? &b : NULL, j > 0 ? last : NULL);
+            if (j == n - 1) store_half(true, dp.c);
+        } else {
+            for (int64_t r = 0; r < MR && finds; r++) gradient_row(&b, r);
+        }
+        s.b += g->k_words * NR * 4, dp.b += g->v_words * NR * 4;
+        if (finds && vu32_reaches_half(b.largest, BF16_256)) find_gradients_apart(g, c, done, done + block);
+    }
+    return true;
 }
 
 #endif

@@ -405,7 +405,8 @@ TSR_INLINE void backward_rows_as(const tsr_attention_rows *t, const score_path p
         float *const tiles[3] = {s, g, db};
         for (int i = 0; i < 3; i++) {
             if (tiles[i] == NULL) continue;
-            fill_zero(tiles[i], size, 0, from);
+            fill_zero(tiles[i], size, 0, t->begin - t->p_before);
+            fill_zero(tiles[i], size, t->begin, from);
             fill_zero(tiles[i], size, to, width);
         }
     }

@@ -65,7 +65,8 @@ typedef struct tsr_attention_rows {
     bool to_bf16;
     uint16_t *p; /* forward, to_bf16: first row, column 0; where s is, for P in place */
     int64_t p_stride;
-    int64_t p_before; /* columns before `begin` that are relative to m as well, and scaled as it rises */
+    int64_t
+        p_before; /* columns before `begin` that are done; forward: relative to m, and scaled as it rises */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
@@ -85,7 +86,8 @@ typedef struct tsr_attention_score_f32_kernel {
 
     /*
      * S -> P after dropout, dP -> dS: the gradients of O = P V and of scale Q K^T. lse is in natural units; a
-     * row where it is -Inf sees nothing. Columns [0, begin) and [end, width) of both tiles become 0. dbias
+     * row where it is -Inf sees nothing. Columns [0, begin), but for the last p_before of them, and
+     * [end, width) of both tiles become 0. dbias
      * (laid out as dp; NULL if not wanted; dp itself if dS is not): the gradient of what bias was added to.
      */
     void (*backward)(const tsr_attention_rows *rows, int64_t width, const float *lse, const float *delta,
@@ -119,6 +121,20 @@ typedef struct tsr_attention_group {
     int64_t o_stride, dv;
     const tsr_attention_score_f32_kernel *score; /* serves where a maximum rises; the bits are its own */
 } tsr_attention_group;
+
+/* The same of backward, from S and dP to P and dS (run_gradients of gemm.h), without dbias. */
+typedef struct tsr_attention_bwd_group {
+    tsr_attention_rows rows; /* s: scratch of twice as much; p: P */
+    const void *q, *dout;
+    int64_t q_row, dout_row; /* elements */
+    const float *k, *v;      /* panels, column 0 */
+    int64_t k_words, v_words;
+    const float *lse, *delta;   /* as `backward` has them */
+    uint16_t *ds;               /* as p, and as far apart */
+    void (*fetch)(void *later); /* called with every block: something to be fetched meanwhile */
+    void *fetch_later;
+    const tsr_attention_score_f32_kernel *score;
+} tsr_attention_bwd_group;
 
 /* Best first; ends with NULL. */
 extern const tsr_attention_score_f32_kernel *const tsr_attention_score_f32_kernels[];

@@ -72,6 +72,7 @@ typedef struct tsr_gemm_tile {
 enum { TSR_GEMM_CHUNK_WORDS = 512, TSR_GEMM_BLOCK_ROWS = 1024, TSR_GEMM_BLOCK_COLUMNS = 128 };
 
 struct tsr_attention_group;
+struct tsr_attention_bwd_group;
 
 /* Attention's tiles, of queries x keys: constants of the micro-kernel, so that a result never depends on
  * shapes or threads. */
@@ -105,6 +106,8 @@ typedef struct tsr_gemm_kernel {
     /* bf16: attention's product with K and its softmax in one (attention_score_f32.h). NULL where it is
      * not faster so. */
     void (*run_scores)(const struct tsr_attention_group *group);
+    /* The same of backward; false, and nothing done, where a row's lse is far from 0. */
+    bool (*run_gradients)(const struct tsr_attention_bwd_group *group);
 
     /*
      * One panel of B from x[k, n] (element (p, j) at p * k_stride + j * n_stride), n <= nr. f32: f32, bf16 or

@@ -86,6 +86,7 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .columns_mr = COLUMNS_MR,
     .run_columns = run_columns,
     .run_scores = run_scores,
+    .run_gradients = run_gradients,
     .pack_b = pack_b,
     .pack_a = pack_a,
     .keeps_sums = true,
