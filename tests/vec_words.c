@@ -37,10 +37,10 @@ TSR_INLINE vf32 lesser(vf32 a, vf32 b) { return vf32_select(a < b, a, b); }
 static void run_exp2(int64_t n, const float *x, float *y) { map1(vf32_exp2, n, x, y); }
 static vf32 exp2_of_at_most_127(vf32 x) { return vf32_exp2_below_127(vf32_min(vf32_splat(127), x)); }
 static void run_exp2_below_127(int64_t n, const float *x, float *y) { map1(exp2_of_at_most_127, n, x, y); }
-static vf32 exp2_for_bf16(vf32 x) { return vf32_exp2_for_bf16(vf32_min(vf32_splat(127), x), true); }
+static vf32 exp2_for_bf16(vf32 x) { return vf32_exp2_for_bf16(vf32_min(vf32_splat(127), x)); }
 static void run_exp2_for_bf16(int64_t n, const float *x, float *y) { map1(exp2_for_bf16, n, x, y); }
-static vf32 exp2_unclamped(vf32 x) { return vf32_exp2_for_bf16(x, false); }
-static void run_exp2_unclamped(int64_t n, const float *x, float *y) { map1(exp2_unclamped, n, x, y); }
+static vf32 exp2_beyond(vf32 x) { return vf32_exp2_for_bf16(x); }
+static void run_exp2_beyond(int64_t n, const float *x, float *y) { map1(exp2_beyond, n, x, y); }
 static void run_exp(int64_t n, const float *x, float *y) { map1(vf32_exp, n, x, y); }
 static void run_sigmoid(int64_t n, const float *x, float *y) { map1(vf32_sigmoid, n, x, y); }
 static void run_tanh(int64_t n, const float *x, float *y) { map1(vf32_tanh, n, x, y); }
@@ -128,7 +128,7 @@ const vec_words TSR_NAME(vec_words) = {
     .exp2 = run_exp2,
     .exp2_below_127 = run_exp2_below_127,
     .exp2_for_bf16 = run_exp2_for_bf16,
-    .exp2_for_bf16_unclamped = run_exp2_unclamped,
+    .exp2_for_bf16_beyond = run_exp2_beyond,
     .exp = run_exp,
     .sigmoid = run_sigmoid,
     .tanh = run_tanh,

@@ -19,7 +19,7 @@ typedef struct vec_words {
     void (*exp2)(int64_t n, const float *x, float *y);
     void (*exp2_below_127)(int64_t n, const float *x, float *y); /* x beyond counts as 127 */
     void (*exp2_for_bf16)(int64_t n, const float *x, float *y);  /* likewise */
-    void (*exp2_for_bf16_unclamped)(int64_t n, const float *x, float *y);
+    void (*exp2_for_bf16_beyond)(int64_t n, const float *x, float *y);
     void (*exp)(int64_t n, const float *x, float *y);
     void (*sigmoid)(int64_t n, const float *x, float *y);
     void (*tanh)(int64_t n, const float *x, float *y);

@@ -215,8 +215,7 @@ static int64_t find_whole_part(attention_bwd_tile *t, const tsr_attention_rows *
                                      .delta = delta,
                                      .ds = (uint16_t *)(void *)(t->dp + i * w->s_stride),
                                      .fetch = attention_fetch_some,
-                                     .fetch_later = &t->fetch,
-                                     .score = w->score};
+                                     .fetch_later = &t->fetch};
     group.rows.s = t->blocks, group.rows.end = end;
     group.rows.p = (uint16_t *)(void *)rows->s, group.rows.p_stride = 2 * rows->s_stride;
     return w->gemm->run_gradients(&group) ? end : rows->begin;

@@ -60,28 +60,27 @@ TSR_INLINE vf32 vf32_exp2_below_127(vf32 x)
 }
 
 /*
- * 2^x, -2^18 < x <= 127, for what is rounded to bf16: relative error below 2^-20, a result below 2^-126
- * within 2^-126. Of lower x, -Inf too, it gives 0 with `clamps`, else that, a negative number, Inf or NaN; of
- * higher ones 2^127 or more, or NaN.
+ * 2^x, x <= 127, for what is rounded to bf16: relative error below 2^-20, a result below 2^-126 within
+ * 2^-126. Of higher x it gives 2^127 or more, or NaN.
  *
  * 16 lanes: 2^x = 2^k 2^(j / 16) 2^f, |f| <= 1 / 32, the second from a table. That is as many instructions as
  * a polynomial alone takes, but only five of them are for the first vector unit, which is all that there is
- * for multiply-adds while tiles multiply; additions and permutations are for the other.
+ * for multiply-adds while tiles multiply; additions and permutations are for the other. Below -2^18, where n
+ * and f are no longer what they are meant to be, 2^n is 0, and so is the result, also of -Inf, where f is
+ * NaN.
  */
-TSR_INLINE vf32 vf32_exp2_for_bf16(vf32 x, const bool clamps)
+TSR_INLINE vf32 vf32_exp2_for_bf16(vf32 x)
 {
 #if TSR_LANES == 16 && defined(__AVX512F__)
     static const float powers[16] = {1.0f,        1.04427373f, 1.09050775f, 1.13878858f,
                                      1.18920708f, 1.24185777f, 1.29683959f, 1.35425556f,
                                      1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f,
                                      1.68179286f, 1.75625217f, 1.8340081f,  1.91520655f}; /* 2^(j / 16) */
-    const vf32 t = clamps ? vf32_max(vf32_splat(VF32_EXP2_LOWEST), x) : x;
-    const vf32 shifted = t + 0x1.8p19f, n = shifted - 0x1.8p19f, f = t - n; /* n in sixteenths */
+    const vf32 shifted = x + 0x1.8p19f, n = shifted - 0x1.8p19f, f = x - n; /* n in sixteenths */
     const vf32 power = (vf32)_mm512_permutexvar_ps((__m512i)shifted, _mm512_loadu_ps(powers));
     return (vf32)_mm512_scalef_ps((__m512)(power * ((f * 2.40226433e-1f + 6.93187714e-1f) * f) + power),
                                   (__m512)n);
 #else
-    (void)clamps;
     return vf32_exp2_below_127(vf32_min(vf32_splat(127), x));
 #endif
 }

@@ -44,8 +44,8 @@ typedef struct softmax_block {
 TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
 {
     const vf32 base = vf32_splat(b->m[r]);
-    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR) * b->alpha - base, false);
-    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR + VL) * b->alpha - base, false);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR) * b->alpha - base);
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR + VL) * b->alpha - base);
     const vu32 pairs = vu32_pairs_from_vf32(p0, p1);
     vf32_store(b->l_next + r * VL, vf32_load(b->l + r * VL) + p0 + p1);
     vu32_store_up_to(b->p + r * b->p_stride, pairs, VL);
@@ -251,20 +251,17 @@ typedef struct gradient_block {
     vf32 alpha;
     uint16_t *p, *ds;
     int64_t stride;
-    vu32 largest; /* P of each kind of column */
 } gradient_block;
 
-TSR_INLINE void gradient_row(gradient_block *b, int64_t r)
+TSR_INLINE void gradient_row(const gradient_block *b, int64_t r)
 {
     const float *s = b->s + r * NR, *dp = b->dp + r * NR;
     const vf32 base = vf32_splat(b->base[r]), delta = vf32_splat(b->delta[r]);
-    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(s) * b->alpha - base, false);
-    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(s + VL) * b->alpha - base, false);
-    const vu32 pairs = vu32_pairs_from_vf32(p0, p1);
-    vu32_store_up_to(b->p + r * b->stride, pairs, VL);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(s) * b->alpha - base);
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(s + VL) * b->alpha - base);
+    vu32_store_up_to(b->p + r * b->stride, vu32_pairs_from_vf32(p0, p1), VL);
     const vf32 ds0 = p0 * (vf32_load(dp) - delta), ds1 = p1 * (vf32_load(dp + VL) - delta);
     vu32_store_up_to(b->ds + r * b->stride, vu32_pairs_from_vf32(ds0, ds1), VL);
-    b->largest = vu32_max_halves(b->largest, pairs);
 }
 
 TSR_INLINE void find_gradients(void *block, int64_t r) { gradient_row(block, r); }
@@ -284,7 +281,6 @@ TSR_INLINE void multiply_four(const tile_product *s, const tile_product *dp, con
     multiply_half(s, true, carrying, (beside){find_gradients, beside_it, ROWS, ROWS}, s->c);
     multiply_half(dp, false, carrying, (beside){find_gradients, beside_it, 2 * ROWS, ROWS}, s->c);
     multiply_half(dp, true, carrying, (beside){find_gradients, beside_it, 3 * ROWS, ROWS}, dp->c);
-    if (b != NULL) b->largest = own.largest;
 }
 
 static void multiply_pair(const tile_product *s, const tile_product *dp, gradient_block *b, char *last)
@@ -300,20 +296,6 @@ static void multiply_pair(const tile_product *s, const tile_product *dp, gradien
         multiply_four(s, dp, 3, b, last);
     else
         multiply_four(s, dp, 4, b, last);
-}
-
-/* A block as the family has it that works on tiles of scores, which leaves P and dS where they were made of.
- */
-static void find_gradients_apart(const tsr_attention_bwd_group *g, int64_t c, float *s, float *dp)
-{
-    tsr_attention_rows again = g->rows;
-    again.key += c, again.begin = 0, again.end = NR;
-    again.s = s, again.s_stride = NR;
-    g->score->backward(&again, NR, g->lse, g->delta, dp, NULL, NR);
-    for (int64_t r = 0; r < MR; r++) {
-        memcpy(g->rows.p + r * g->rows.p_stride + c, s + r * NR, TILE_NBYTES);
-        memcpy(g->ds + r * g->rows.p_stride + c, dp + r * NR, TILE_NBYTES);
-    }
 }
 
 static bool run_gradients(const tsr_attention_bwd_group *g)
@@ -346,8 +328,7 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
                             .alpha = vf32_splat(t->alpha),
                             .p = t->p + c,
                             .ds = g->ds + c,
-                            .stride = t->p_stride,
-                            .largest = vu32_splat(0)};
+                            .stride = t->p_stride};
         const bool finds = j >= SCORES_BEHIND;
         s.c = (char *)at, dp.c = (char *)(at + block);
         if (j < n) {
@@ -358,7 +339,6 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
             for (int64_t r = 0; r < MR && finds; r++) gradient_row(&b, r);
         }
         s.b += g->k_words * NR * 4, dp.b += g->v_words * NR * 4;
-        if (finds && vu32_reaches_half(b.largest, BF16_256)) find_gradients_apart(g, c, done, done + block);
     }
     return true;
 }

@@ -254,7 +254,7 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
         UNROLL for (int i = 0; i < step / VL; i++)
         {
             const vf32 x = vf32_load(s + c + i * VL) * alpha - base;
-            p[i] = to_bf16 ? vf32_exp2_for_bf16(x, true) : vf32_exp2_below_127(x);
+            p[i] = to_bf16 ? vf32_exp2_for_bf16(x) : vf32_exp2_below_127(x);
             sum += p[i];
         }
         if (path == FEATURED && t->features->dropout) {
@@ -365,7 +365,7 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
                 if (edge) shown = within(c, seen);
             }
             /* lse may be a rounding away from a large score */
-            p[i] = to_bf16 ? vf32_exp2_for_bf16(x, true) : vf32_exp2(x);
+            p[i] = to_bf16 ? vf32_exp2_for_bf16(x) : vf32_exp2(x);
             if (edge) p[i] = vf32_select(shown, p[i], vf32_splat(0)); /* where lse is NaN, p is as well */
             vf32 kept = vf32_splat(1);
             if (path == FEATURED && f->dropout) {

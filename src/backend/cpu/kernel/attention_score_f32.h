@@ -133,7 +133,6 @@ typedef struct tsr_attention_bwd_group {
     uint16_t *ds;               /* as p, and as far apart */
     void (*fetch)(void *later); /* called with every block: something to be fetched meanwhile */
     void *fetch_later;
-    const tsr_attention_score_f32_kernel *score;
 } tsr_attention_bwd_group;
 
 /* Best first; ends with NULL. */
