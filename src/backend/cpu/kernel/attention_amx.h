@@ -1,5 +1,5 @@
 /*
- * backend/cpu/kernel/attention_amx.h - attention's scores and their softmax in one: P of 32 rows, in tiles
+ * backend/cpu/kernel/attention_amx.h - attention's products and their softmax in one: P of 32 rows, in tiles
  *
  * Included by gemm_bf16_amx.c, whose tiles it shares. A block of 32 x 32 scores leaves the tiles for the
  * first cache, and its exponentials are taken while the next blocks are multiplied, a few rows behind every
@@ -17,6 +17,9 @@
  * The vector part takes for granted that maxima are nearer to 0 than 64, which is looked at before, and that
  * none rises by more than 8, which shows afterwards: P of 256 or more. Then the scores are still there for
  * the family that works on tiles of scores, which knows what to do, and whose bits are the same.
+ *
+ * Backward has dP beside S, so that a block is four halves, with 8 rows of P and dS beside each. lse takes
+ * the maximum's place, and nothing rises: there is no way back.
  */
 #ifndef TSR_KERNEL_ATTENTION_AMX_H
 #define TSR_KERNEL_ATTENTION_AMX_H
