@@ -25,6 +25,7 @@
 
 #include "backend/cpu/attention_bwd.h"
 #include "backend/indices.h"
+#include "base/dtype.h"
 #include "base/error.h"
 
 static bool adds_to_output(const attention_backward *w)
@@ -36,7 +37,7 @@ static bool adds_to_output(const attention_backward *w)
 /* dK and dV of a tile, side by side in its scratch. */
 static size_t key_gradients_nbytes(const attention_backward *w)
 {
-    return (size_t)(w->tile_rows * (w->d_stride + w->dv_stride)) * sizeof(float);
+    return (size_t)w->key_floats * sizeof(float);
 }
 
 static void lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
@@ -157,27 +158,23 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, const attention_r
     const attention_backward *w = t->w;
     const tsr_gemm_kernel *gemm = w->gemm;
     const int64_t n_queries = t->queries.end - t->queries.begin, n_keys = t->keys.end - t->keys.begin;
-    attention_product p = {.gemm = gemm,
-                           .a = a,
-                           .a_row = 1,
-                           .a_k = w->s_stride,
-                           .b = b->data,
-                           .b_row = b->row,
-                           .b_strip = b->strip,
-                           .c = c,
-                           .c_row = stride,
-                           .m = n_keys,
-                           .n = n,
-                           .k = n_queries,
-                           .alpha = 1,
-                           .beta = 1,
-                           .fetch = &t->fetch};
-    if (w->bf16) {
-        gemm->pack_a(t->turned, w->turned_stride, a, 1, 2 * w->s_stride, n_keys, n_queries, 0, NULL, 0);
-        p.a = t->turned, p.a_row = 2 * w->turned_stride, p.a_k = 1;
-    }
+    const attention_product p = {.gemm = gemm,
+                                 .a = a,
+                                 .a_row = 1,
+                                 .a_k = w->s_stride,
+                                 .b = b->data,
+                                 .b_row = b->row,
+                                 .b_strip = b->strip,
+                                 .c = c,
+                                 .c_row = stride,
+                                 .m = n_keys,
+                                 .n = n,
+                                 .k = n_queries,
+                                 .alpha = 1,
+                                 .beta = 1,
+                                 .fetch = &t->fetch};
     attention_span depth[ATTENTION_MAX_GROUPS];
-    attention_rows_seeing(&t->features, t->queries, t->keys, gemm->mr, gemm->k_word * gemm->k_align, depth);
+    attention_rows_seeing(&t->features, t->queries, t->keys, gemm->mr, 1, depth);
     if (attention_sees_all(&t->features, t->queries, t->keys) ||
         attention_right_is_finite(w->cpu, gemm, b, n_queries, n)) {
         attention_product_depth(&p, depth);
@@ -185,6 +182,87 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, const attention_r
         const attention_pairs pairs = {&t->features, t->queries.begin, t->keys.begin, true};
         attention_product_visible(&p, depth, &pairs, t->gather);
     }
+}
+
+/* Query i of dO or Q, turned, if it has Inf or NaN: becomes 0, and what it adds to the keys that see it is
+ * added here, since 0 times it is no 0. */
+static void take_query_apart(attention_bwd_tile *t, uint16_t *turned, const uint16_t *a, float *c, int64_t n,
+                             int64_t i)
+{
+    const attention_backward *w = t->w;
+    const int64_t stride = 2 * w->turned_stride, n_keys = t->keys.end - t->keys.begin;
+    bool finite = true;
+    for (int64_t r = 0; r < n; r++) finite &= (turned[r * stride + i] & 0x7f80) != 0x7f80;
+    if (finite) return;
+    for (int64_t key = 0; key < n_keys; key++) {
+        if (!attention_sees(&t->features, t->queries.begin + i, t->keys.begin + key)) continue;
+        const float factor = tsr_f32_from_bf16(a[i * 2 * w->s_stride + key]);
+        for (int64_t r = 0; r < n; r++)
+            c[r * w->s_stride + key] += factor * tsr_f32_from_bf16(turned[r * stride + i]);
+    }
+    for (int64_t r = 0; r < n; r++) turned[r * stride + i] = 0;
+}
+
+static bool turned_is_finite(const attention_backward *w, const float *turned, int64_t n, int64_t n_queries)
+{
+    bool finite = true;
+    for (int64_t r = 0; r < n && finite; r++)
+        finite = w->score->finite_bf16(turned + r * w->turned_stride, attention_words(w->gemm, n_queries));
+    return finite;
+}
+
+/*
+ * The same in bf16, as C^T += B^T A: words are pairs along the queries, which A's rows become two by two, and
+ * B, dO or Q, comes turned. (B = P or dS as panels costs a third of turning it, which C = A^T B would want.)
+ */
+static void add_to_turned_keys(attention_bwd_tile *t, const float *a, float *turned, float *c, int64_t n)
+{
+    const attention_backward *w = t->w;
+    const tsr_gemm_kernel *gemm = w->gemm;
+    const int64_t n_queries = t->queries.end - t->queries.begin, n_keys = t->keys.end - t->keys.begin;
+    const int64_t nr = gemm->nr, words = attention_words(gemm, n_queries);
+    for (int64_t j = 0; j < n_keys; j += nr)
+        gemm->pack_b(t->panels + j * words, (const uint16_t *)(const void *)a + j, TSR_BF16, 2 * w->s_stride,
+                     1, n_queries, attention_min(nr, n_keys - j));
+    if (!attention_sees_all(&t->features, t->queries, t->keys) && !turned_is_finite(w, turned, n, n_queries))
+        for (int64_t i = 0; i < n_queries; i++)
+            take_query_apart(t, (uint16_t *)(void *)turned, (const uint16_t *)(const void *)a, c, n, i);
+    const attention_product p = {.gemm = gemm,
+                                 .a = turned,
+                                 .a_row = 2 * w->turned_stride,
+                                 .a_k = 1,
+                                 .b = t->panels,
+                                 .b_row = nr,
+                                 .b_strip = nr * words,
+                                 .c = c,
+                                 .c_row = w->s_stride,
+                                 .m = n,
+                                 .n = n_keys,
+                                 .k = n_queries,
+                                 .alpha = 1,
+                                 .beta = 1,
+                                 .fetch = &t->fetch};
+    attention_span depth[ATTENTION_MAX_GROUPS];
+    attention_rows_seeing(&t->features, t->queries, t->keys, nr, gemm->k_word * gemm->k_align, depth);
+    attention_product_strips(&p, depth);
+}
+
+static void add_to_dv(attention_bwd_tile *t)
+{
+    const attention_backward *w = t->w;
+    if (w->bf16)
+        add_to_turned_keys(t, t->s, t->dout_copy, t->dv, w->a->dv);
+    else
+        add_to_keys(t, t->s, &t->dout, t->dv, w->dv_stride, w->a->dv);
+}
+
+static void add_to_dk(attention_bwd_tile *t)
+{
+    const attention_backward *w = t->w;
+    if (w->bf16)
+        add_to_turned_keys(t, t->dp, t->q_copy, t->dk, w->a->d);
+    else
+        add_to_keys(t, t->dp, &t->q, t->dk, w->d_stride, w->a->d);
 }
 
 /* While this tile's products run: its dQ, and the Q and dO of the next queries, which end before `end`. */
@@ -223,8 +301,8 @@ static void visit_queries(attention_bwd_tile *t, int64_t i, int64_t head, int64_
         attention_bwd_load_queries(t, head);
         fetch_later(t, head, end);
         const bool seen = attention_bwd_scores(t, w->delta + t->block * w->block_rows, false);
-        if (seen && g->dv.data != NULL) add_to_keys(t, t->s, &t->dout, t->dv, w->dv_stride, w->a->dv);
-        if (seen && g->dk.data != NULL) add_to_keys(t, t->dp, &t->q, t->dk, w->d_stride, w->a->d);
+        if (seen && g->dv.data != NULL) add_to_dv(t);
+        if (seen && g->dk.data != NULL) add_to_dk(t);
         if (g->dq.data != NULL) add_to_dq(t, head, seen);
     }
 }
@@ -233,12 +311,21 @@ static void store_keys(const attention_bwd_tile *t, const tsr_tensor *out, int64
                        int64_t stride, int64_t d, float factor)
 {
     if (out->data == NULL) return;
+    const attention_backward *w = t->w;
     const int64_t n = t->keys.end - t->keys.begin;
     const attention_rows to = attention_k_rows(out, &t->sequence, kv_head, t->keys.begin);
-    for (int64_t i = 0; i < n; i++)
-        t->w->score->store(attention_row(&to, i), to.dtype, to.col, rows + i * stride, d, factor);
+    for (int64_t i = 0; i < n; i += BWD_STORED_KEYS) {
+        const int64_t some = attention_min(BWD_STORED_KEYS, n - i);
+        const float *from = rows + i * stride;
+        if (w->bf16) { /* the keys are its columns */
+            w->cpu->gemm_f32->pack(t->panels, stride, rows + i, TSR_F32, 1, w->s_stride, some, d);
+            from = t->panels;
+        }
+        for (int64_t r = 0; r < some; r++)
+            w->score->store(attention_row(&to, i + r), to.dtype, to.col, from + r * stride, d, factor);
+    }
     const attention_rows padding = attention_k_rows(out, &t->sequence, kv_head, t->keys.end);
-    const int64_t end = attention_min(t->keys.begin + t->w->bn, t->sequence.k_rows);
+    const int64_t end = attention_min(t->keys.begin + w->bn, t->sequence.k_rows);
     attention_clear_rows(&padding, end - t->keys.end, d);
 }
 

@@ -20,6 +20,8 @@
 
 #include "backend/cpu/attention_product.h"
 
+enum { BWD_STORED_KEYS = 16 /* whose gradients are turned at a time, on their way to the output */ };
+
 typedef struct attention_backward {
     const tsr_attention_bwd_args *g;
     const tsr_attention_fwd_args *a; /* &g->fwd */
@@ -33,7 +35,8 @@ typedef struct attention_backward {
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
     int64_t block_rows, tile_rows;         /* memory that they need: less if there are not as many */
     int64_t d_stride, dv_stride, s_stride; /* words between rows */
-    int64_t turned_stride;                 /* of turned P and dS; 0 in f32 */
+    int64_t turned_stride;                 /* bf16: of Q and dO turned, [D][queries] */
+    int64_t key_floats;                    /* of dK and dV: [keys][D]; in bf16 turned, [D][s_stride] */
     int64_t scratch_floats;                /* of a slot */
     float *scratch;
 
@@ -43,7 +46,7 @@ typedef struct attention_backward {
     int64_t first_block, round_blocks, blocks_per_round;
     float *delta;           /* [round's blocks][block_rows] */
     float *dq;              /* likewise [block_rows][D]; NULL where the output itself can be added to */
-    float *carried;         /* dK and dV of all keys between parts: tiles of [tile_rows][..]; or NULL */
+    float *carried;         /* dK and dV of all keys between parts, key_floats of each tile; or NULL */
     _Atomic int32_t *turns; /* [round's blocks]: the key block whose turn it is to add to dQ */
 } attention_backward;
 
@@ -58,7 +61,7 @@ typedef struct attention_bwd_tile {
     attention_left q_left, dout_left;
     bool k_finite;
     float *k_copy, *k_panels, *v_panels, *dk, *dv;
-    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *turned, *blocks, *s, *dp, *lse, *delta, *gather;
+    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *panels, *blocks, *s, *dp, *lse, *delta, *gather;
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;

@@ -34,15 +34,21 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     w->s_stride = attention_stride(w->tile_rows, nr);
     const int64_t block_words = attention_words(w->gemm, w->block_rows);
     const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
-    w->turned_stride = w->bf16 ? attention_stride(block_words, 16) : 0;
-    const int64_t pairs_stride = w->bf16 ? w->q_words + w->dout_words : 0;
-    const int64_t keys = tile_words * w->d_stride + w->tile_rows * (w->d_stride + w->dv_stride) +
-                         attention_round_up(w->tile_rows, nr) * (w->q_words + w->dout_words);
-    const int64_t queries = block_words * w->d_stride + attention_max(block_words, 2) * w->dv_stride +
-                            w->block_rows * (2 * w->s_stride + 2 + pairs_stride);
+    const int64_t widest = attention_max(w->d_stride, w->dv_stride);
+    int64_t queries = w->block_rows * (2 * w->s_stride + 2), keys = tile_words * w->d_stride;
+    if (w->bf16) {
+        w->turned_stride = attention_stride(block_words, 16);
+        w->key_floats = (a->d + a->dv) * w->s_stride;
+        keys += attention_max(attention_round_up(w->tile_rows, nr) * block_words, BWD_STORED_KEYS * widest);
+        queries += w->block_rows * (w->q_words + w->dout_words) + a->d * w->turned_stride +
+                   attention_max(a->dv * w->turned_stride, 2 * w->dv_stride);
+    } else {
+        w->key_floats = w->tile_rows * (w->d_stride + w->dv_stride);
+        queries += w->block_rows * w->d_stride + attention_max(w->block_rows, 2) * w->dv_stride;
+    }
+    keys += w->key_floats + attention_round_up(w->tile_rows, nr) * (w->q_words + w->dout_words);
     const int64_t gather = attention_max(block_words, tile_words) * nr;
-    w->scratch_floats = attention_round_up(
-        blocks_floats(w) + keys + queries + w->tile_rows * w->turned_stride + gather, 16);
+    w->scratch_floats = attention_round_up(blocks_floats(w) + keys + queries + gather, 16);
     w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
                                 (size_t)w->scratch_floats * sizeof(float));
 }
@@ -55,19 +61,24 @@ attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t sl
     attention_bwd_tile t = {.w = w, .blocks = w->scratch + slot * w->scratch_floats};
     t.k_copy = t.blocks + blocks_floats(w);
     t.dk = t.k_copy + tile_words * w->d_stride;
-    t.dv = t.dk + w->tile_rows * w->d_stride;
-    t.k_panels = t.dv + w->tile_rows * w->dv_stride;
+    t.dv = t.dk + (w->bf16 ? w->a->d * w->s_stride : w->tile_rows * w->d_stride);
+    t.k_panels = t.dk + w->key_floats;
     t.v_panels = t.k_panels + panels * w->q_words;
-    t.q_copy = t.v_panels + panels * w->dout_words;
-    t.dout_copy = t.q_copy + block_words * w->d_stride;
-    t.s = t.dout_copy + attention_max(block_words, 2) * w->dv_stride; /* delta takes two rows */
+    t.s = t.v_panels + panels * w->dout_words;
     t.dp = t.s + w->block_rows * w->s_stride;
     t.lse = t.dp + w->block_rows * w->s_stride;
     t.delta = t.lse + w->block_rows;
     t.gather = t.delta + w->block_rows;
-    t.turned = t.gather + attention_max(block_words, tile_words) * w->gemm->nr;
-    t.q_pairs = t.turned + w->tile_rows * w->turned_stride;
-    t.dout_pairs = t.q_pairs + w->block_rows * w->q_words;
+    t.q_copy = t.gather + attention_max(block_words, tile_words) * w->gemm->nr;
+    if (w->bf16) {
+        t.q_pairs = t.q_copy + w->a->d * w->turned_stride;
+        t.dout_pairs = t.q_pairs + w->block_rows * w->q_words;
+        t.panels = t.dout_pairs + w->block_rows * w->dout_words;
+        t.dout_copy = t.panels + attention_max(panels * block_words,
+                                               BWD_STORED_KEYS * attention_max(w->d_stride, w->dv_stride));
+    } else {
+        t.dout_copy = t.q_copy + w->block_rows * w->d_stride;
+    }
     return t;
 }
 
@@ -117,12 +128,14 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
     const attention_rows q = attention_q_rows(&a->q, &t->sequence, head, first);
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
-    t->q = attention_right_of(w->gemm, &q, n, a->d, t->q_copy, w->d_stride);
-    t->dout = attention_right_of(w->gemm, &dout, n, a->dv, t->dout_copy, w->dv_stride);
     if (w->bf16) {
+        w->gemm->pack_a(t->q_copy, w->turned_stride, q.data, q.col, q.row, a->d, n, 0, NULL, 0);
+        w->gemm->pack_a(t->dout_copy, w->turned_stride, dout.data, dout.col, dout.row, a->dv, n, 0, NULL, 0);
         t->q_left = attention_left_of(w->gemm, &q, n, a->d, t->q_pairs, w->q_words);
         t->dout_left = attention_left_of(w->gemm, &dout, n, a->dv, t->dout_pairs, w->dout_words);
     } else { /* the same rows */
+        t->q = attention_right_of(w->gemm, &q, n, a->d, t->q_copy, w->d_stride);
+        t->dout = attention_right_of(w->gemm, &dout, n, a->dv, t->dout_copy, w->dv_stride);
         t->q_left = (attention_left){t->q.data, t->q.row};
         t->dout_left = (attention_left){t->dout.data, t->dout.row};
     }

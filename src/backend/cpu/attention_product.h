@@ -107,6 +107,9 @@ void attention_product_columns(const attention_product *p, const attention_span 
  */
 void attention_product_depth(const attention_product *p, const attention_span *depth);
 
+/* The same where depth[j] is that of strip j. */
+void attention_product_strips(const attention_product *p, const attention_span *depth);
+
 /*
  * As attention_product_depth, for a B with Inf or NaN in rows that are hidden from some rows of C: where a
  * pair is hidden or beyond the depth, and A 0, B counts as 0; the sums are the same. Row r of C and step s of
