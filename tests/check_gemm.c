@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/kernel/gemm.h"
+#include "backend/cpu/cpu.h"
 #include "base/tensor.h"
 #include "kit/compare.h"
 #include "kit/isa.h"
@@ -283,12 +283,12 @@ static void test_products_match_reference(void **state)
     kit_for_each_gemm_isa(random_products);
 }
 
-static void check_batch(tsr_context *ctx, tsr_dtype dtype, int64_t batch, int64_t group, int64_t b_heads,
-                        int64_t m, int64_t n, int64_t k)
+static void check_batch(tsr_context *ctx, tsr_dtype dtype, tsr_dtype c_dtype, int64_t batch, int64_t group,
+                        int64_t b_heads, int64_t m, int64_t n, int64_t k)
 {
     const tsr_tensor a = kit_uniform(KIT_NEW(dtype, kit_any_input(), batch, b_heads * group, m, k), -1, 1);
     const tsr_tensor b = kit_uniform(KIT_NEW(dtype, kit_any_input(), batch, b_heads, k, n), -1, 1);
-    const tsr_tensor c = kit_uniform(KIT_NEW(TSR_F32, KIT_PADDED, batch, b_heads * group, m, n), -1, 1);
+    const tsr_tensor c = kit_uniform(KIT_NEW(c_dtype, KIT_PADDED, batch, b_heads * group, m, n), -1, 1);
     const tsr_tensor expected = expected_of(&a, &b, &c, 1, 0.5f);
     const tsr_gemm_args g = args_of(&a, &b, &c, 1, 0.5f);
     KIT_OK(tsr_call_gemm(ctx, &g, NULL));
@@ -300,13 +300,18 @@ static void check_batch(tsr_context *ctx, tsr_dtype dtype, int64_t batch, int64_
 static void batched_products(tsr_context *ctx)
 {
     for (int trial = 0; trial < 40; trial++)
-        check_batch(ctx, kit_one_in(2) ? TSR_F32 : TSR_BF16, kit_between(1, 4), kit_between(1, 3),
-                    kit_between(1, 4), kit_between(1, 40), kit_between(1, 40),
-                    kit_one_in(8) ? 600 : kit_between(0, 40));
+        check_batch(ctx, kit_one_in(2) ? TSR_F32 : TSR_BF16, kit_one_in(2) ? TSR_F32 : TSR_BF16,
+                    kit_between(1, 4), kit_between(1, 3), kit_between(1, 4), kit_between(1, 40),
+                    kit_between(1, 40), kit_one_in(8) ? 600 : kit_between(0, 40));
     /* More than one block of rows, in products that are and are not worth a run of their own. */
-    check_batch(ctx, TSR_BF16, 2, 1, 1, 600, 8, 20);
-    check_batch(ctx, TSR_BF16, 3, 1, 1, 600, 40, 100);
-    check_batch(ctx, TSR_BF16, 2, 1, 4, 600, 8, 64);
+    check_batch(ctx, TSR_BF16, TSR_F32, 2, 1, 1, 600, 8, 20);
+    check_batch(ctx, TSR_BF16, TSR_F32, 3, 1, 1, 600, 40, 100);
+    check_batch(ctx, TSR_BF16, TSR_F32, 2, 1, 4, 600, 8, 64);
+    /* More than one block of columns that an item packs A for, each with several chunks along k. */
+    const tsr_cpu *cpu = ctx->state;
+    check_batch(ctx, TSR_F32, TSR_BF16, 4, 1, 1, 65, 256, 1100);
+    if (cpu->gemm_bf16 != NULL && cpu->gemm_bf16->keeps_sums)
+        check_batch(ctx, TSR_BF16, kit_one_in(2) ? TSR_F32 : TSR_BF16, 4, 1, 1, 65, 1000, 544);
 }
 static void test_batches_match_reference(void **state)
 {

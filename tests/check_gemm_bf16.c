@@ -271,6 +271,49 @@ static void same_bits_as(const tsr_gemm_kernel *kernel, const tsr_gemm_kernel *p
     }
 }
 
+/* Tiles in a row whose sums may stay, of all shapes, some summed to twice: C is right after `finish`. */
+static void sums_that_stay(const tsr_gemm_kernel *kernel)
+{
+    if (kernel->finish == NULL) return;
+    enum { N = 12 };
+    const bool s8 = is_of_s8(kernel);
+    const tsr_dtype dtype = s8 ? TSR_S8 : TSR_BF16;
+    tsr_tensor c[N], expected[N];
+    char saved[64];
+    for (int trial = 0; trial < 60; trial++) {
+        kernel->enter(saved);
+        for (int i = 0; i < N; i++) {
+            const int64_t m = kit_one_in(2) ? kernel->mr : kit_between(1, kernel->mr),
+                          k = kit_between(0, 200);
+            const int64_t n = kit_one_in(2) ? kernel->nr : kit_between(1, kernel->nr);
+            const bool twice = kit_one_in(3);
+            const tsr_tensor a = kit_integers(KIT_NEW(dtype, kit_any_input(), m, k), -3, 3);
+            const tsr_tensor b = kit_integers(KIT_NEW(dtype, kit_any_input(), k, n), -3, 3);
+            c[i] = kit_constant(KIT_NEW(s8 ? TSR_I32 : TSR_F32, KIT_PADDED, m, n), s8 ? 0x7f7f7f7f : NAN);
+            tsr_gemm_tile tile = {.c = c[i].data, .c_row = c[i].stride[0], .alpha = 1};
+            if (!s8 && !twice && kit_one_in(4)) tile.alpha = 2;
+            expected[i] = product_of(&a, &b, &c[i], twice ? 2 : tile.alpha, 0);
+            use_panel(&tile, kernel, &b);
+            use_rows(&tile, kernel, &a);
+            tile.sums_may_stay = true;
+            kernel->run(&tile, m, n);
+            tile.beta = 1;
+            if (twice) kernel->run(&tile, m, n);
+        }
+        kernel->finish();
+        kernel->leave(saved);
+        for (int i = 0; i < N; i++)
+            if (!kit_agrees(&c[i], &expected[i], KIT_EXACT) || !kit_gaps_intact(&c[i]))
+                kit_fail("%s: tile %d of a row is wrong", kernel->name, i);
+        kit_free_all();
+    }
+}
+static void test_sums_that_stay(void **state)
+{
+    (void)state;
+    for_each_kernel(sums_that_stay);
+}
+
 /* The kernel of the same tile in plain C. */
 static const tsr_gemm_kernel *plain_form(const tsr_gemm_kernel *kernel)
 {
@@ -403,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_no_bit_depends_on_the_tile),
         cmocka_unit_test(test_instructions_give_the_bits_of_plain_c),
         cmocka_unit_test(test_tiles_are_given_back),
+        cmocka_unit_test(test_sums_that_stay),
         cmocka_unit_test(test_wrong_twins_are_rejected),
     };
     return cmocka_run_group_tests_name("gemm_bf16", tests, announce, NULL);

@@ -39,8 +39,8 @@ static vf32 exp2_of_at_most_127(vf32 x) { return vf32_exp2_below_127(vf32_min(vf
 static void run_exp2_below_127(int64_t n, const float *x, float *y) { map1(exp2_of_at_most_127, n, x, y); }
 static vf32 exp2_for_bf16(vf32 x) { return vf32_exp2_for_bf16(vf32_min(vf32_splat(127), x)); }
 static void run_exp2_for_bf16(int64_t n, const float *x, float *y) { map1(exp2_for_bf16, n, x, y); }
-static vf32 exp2_beyond(vf32 x) { return vf32_exp2_for_bf16(x); }
-static void run_exp2_beyond(int64_t n, const float *x, float *y) { map1(exp2_beyond, n, x, y); }
+static vf32 exp2_unlimited(vf32 x) { return vf32_exp2_for_bf16(x); }
+static void run_exp2_unlimited(int64_t n, const float *x, float *y) { map1(exp2_unlimited, n, x, y); }
 static void run_exp(int64_t n, const float *x, float *y) { map1(vf32_exp, n, x, y); }
 static void run_sigmoid(int64_t n, const float *x, float *y) { map1(vf32_sigmoid, n, x, y); }
 static void run_tanh(int64_t n, const float *x, float *y) { map1(vf32_tanh, n, x, y); }
@@ -67,6 +67,11 @@ static void run_load_as_n(int64_t n, const void *x, tsr_dtype dtype, float *y)
     vf32_store(y, vf32_load_as_n(x, dtype, 0, n));
 }
 
+static void run_bf16_from_two(int64_t n, uint16_t *x, const float *y)
+{
+    for (int64_t i = 0; i < n; i += 2 * VL)
+        bf16_from_two_vf32(x + i, vf32_load(y + i), vf32_load(y + i + VL));
+}
 static void run_store_as_n(int64_t n, void *x, tsr_dtype dtype, const float *y)
 {
     vf32_store_as_n(x, dtype, 0, vf32_load(y), n);
@@ -128,7 +133,7 @@ const vec_words TSR_NAME(vec_words) = {
     .exp2 = run_exp2,
     .exp2_below_127 = run_exp2_below_127,
     .exp2_for_bf16 = run_exp2_for_bf16,
-    .exp2_for_bf16_beyond = run_exp2_beyond,
+    .exp2_for_bf16_unlimited = run_exp2_unlimited,
     .exp = run_exp,
     .sigmoid = run_sigmoid,
     .tanh = run_tanh,
@@ -141,6 +146,7 @@ const vec_words TSR_NAME(vec_words) = {
     .select_less = run_select_less,
     .load_as = run_load_as,
     .store_as = run_store_as,
+    .bf16_from_two = run_bf16_from_two,
     .load_as_n = run_load_as_n,
     .store_as_n = run_store_as_n,
     .sum = run_sum,

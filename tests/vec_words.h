@@ -19,7 +19,7 @@ typedef struct vec_words {
     void (*exp2)(int64_t n, const float *x, float *y);
     void (*exp2_below_127)(int64_t n, const float *x, float *y); /* x beyond counts as 127 */
     void (*exp2_for_bf16)(int64_t n, const float *x, float *y);  /* likewise */
-    void (*exp2_for_bf16_beyond)(int64_t n, const float *x, float *y);
+    void (*exp2_for_bf16_unlimited)(int64_t n, const float *x, float *y);
     void (*exp)(int64_t n, const float *x, float *y);
     void (*sigmoid)(int64_t n, const float *x, float *y);
     void (*tanh)(int64_t n, const float *x, float *y);
@@ -32,6 +32,7 @@ typedef struct vec_words {
     void (*select_less)(int64_t n, const float *a, const float *b, float *y); /* a < b ? a : b */
     void (*load_as)(int64_t n, const void *x, tsr_dtype dtype, float *y);
     void (*store_as)(int64_t n, void *x, tsr_dtype dtype, const float *y);
+    void (*bf16_from_two)(int64_t n, uint16_t *x, const float *y); /* n a multiple of 32 */
     /* y has room for one vector; load_n fills it all. 0 <= n <= lanes. */
     void (*load_as_n)(int64_t n, const void *x, tsr_dtype dtype, float *y);
     void (*store_as_n)(int64_t n, void *x, tsr_dtype dtype, const float *y);

@@ -508,8 +508,9 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
             run_panels(&b, n_tiles);
         else
             run_rows(&b, n_tiles);
+        if (p->kernel->finish != NULL) p->kernel->finish();
+        store_finished(p, &last); /* before the next block takes its sums' place */
+        last.m = 0;
     }
-    if (p->kernel->finish != NULL) p->kernel->finish();
-    store_finished(p, &last);
     if (p->kernel->leave != NULL) p->kernel->leave(tiles);
 }

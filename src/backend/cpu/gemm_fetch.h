@@ -1,9 +1,9 @@
 /*
- * backend/cpu/gemm_fetch.h - parts of matrices that are read next, fetched while tiles are multiplied
+ * backend/cpu/gemm_fetch.h - parts of matrices that are wanted next, fetched while tiles are multiplied
  *
  * Lines come into the second cache a few at a time, between tiles: packing then waits less for memory, and so
- * does the first tile of another product. More than some lines at a time would take all misses that a core
- * can have under way, and hold up the tile's own.
+ * does the first tile of another product, or a tile's last store. More than some lines at a time would take
+ * all misses that a core can have under way, and hold up the tile's own.
  */
 #ifndef TSR_CPU_GEMM_FETCH_H
 #define TSR_CPU_GEMM_FETCH_H

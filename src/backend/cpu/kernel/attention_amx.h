@@ -18,8 +18,11 @@
  * none rises by more than 8, which shows afterwards: P of 256 or more. Then the scores are still there for
  * the family that works on tiles of scores, which knows what to do, and whose bits are the same.
  *
- * Backward has dP beside S, so that a block is four halves, with 8 rows of P and dS beside each. lse takes
- * the maximum's place, and nothing rises: there is no way back.
+ * Backward has dP beside S, lse in the maximum's place, and nothing that rises. A block is four halves:
+ *
+ *     tiles        S 0..15 of j     S 16..31     dP 0..15      dP 16..31        S 0..15 of j + 1
+ *     sums stored  dP 16..31, j-1   S 0..15      S 16..31      dP 0..15         dP 16..31
+ *     vectors      rows 0..7, j-2   8..15        16..23        24..31           rows 0..7 of j - 1
  */
 #ifndef TSR_KERNEL_ATTENTION_AMX_H
 #define TSR_KERNEL_ATTENTION_AMX_H
@@ -203,6 +206,7 @@ static void run_scores(const tsr_attention_group *g)
     const int64_t lines[2] = {parts_of(g->ahead_nbytes[0], n), parts_of(g->ahead_nbytes[1], n)};
     bool near = are_near(g->m), now = false;
     memcpy(sums[now], g->l, sizeof sums[now]);
+    finish();
     configure(MR, TILE_ROWS);
     for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
         float *const s = t->s + j % TSR_ATTENTION_BLOCKS * MR * NR;
@@ -317,6 +321,7 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
     tile_product dp = s;
     dp.a = g->dout, dp.a_stride = g->dout_row * ELEMENT_NBYTES;
     dp.b = (const char *)(g->v + t->begin * g->v_words), dp.n_steps = g->v_words / K_ALIGN;
+    finish();
     configure(MR, TILE_ROWS);
     for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
         float *const at = t->s + j % TSR_ATTENTION_BLOCKS * 2 * block;

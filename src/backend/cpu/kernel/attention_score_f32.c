@@ -13,7 +13,7 @@
  *               | 0 0 0 0 |. . x x|x x x x|x x . .| 0 0 0 |      . within a vector: -Inf first
  *
  * Plain attention takes the path without features, where a vector costs a maximum in the first pass, and in
- * the second the exponential (about 12 instructions, for bf16 9), a sum and a store.
+ * the second the exponential (about 12 instructions, for bf16 8), a sum and a store.
  */
 #include "backend/cpu/kernel/attention_score_f32.h"
 

@@ -65,8 +65,7 @@ typedef struct tsr_attention_rows {
     bool to_bf16;
     uint16_t *p; /* forward, to_bf16: first row, column 0; where s is, for P in place */
     int64_t p_stride;
-    int64_t
-        p_before; /* columns before `begin` that are done; forward: relative to m, and scaled as it rises */
+    int64_t p_before; /* columns before `begin` that are done; forward: they follow m as it rises */
 } tsr_attention_rows;
 
 typedef struct tsr_attention_score_f32_kernel {
@@ -87,8 +86,8 @@ typedef struct tsr_attention_score_f32_kernel {
     /*
      * S -> P after dropout, dP -> dS: the gradients of O = P V and of scale Q K^T. lse is in natural units; a
      * row where it is -Inf sees nothing. Columns [0, begin), but for the last p_before of them, and
-     * [end, width) of both tiles become 0. dbias
-     * (laid out as dp; NULL if not wanted; dp itself if dS is not): the gradient of what bias was added to.
+     * [end, width) of both tiles become 0. dbias (laid out as dp; NULL if not wanted; dp itself if dS is
+     * not): the gradient of what bias was added to.
      */
     void (*backward)(const tsr_attention_rows *rows, int64_t width, const float *lse, const float *delta,
                      float *dp, float *dbias, int64_t dp_stride);
@@ -124,7 +123,7 @@ typedef struct tsr_attention_group {
 
 /* The same of backward, from S and dP to P and dS (run_gradients of gemm.h), without dbias. */
 typedef struct tsr_attention_bwd_group {
-    tsr_attention_rows rows; /* s: scratch of twice as much; p: P */
+    tsr_attention_rows rows; /* s: scratch of twice as much, at a line's edge; p: P */
     const void *q, *dout;
     int64_t q_row, dout_row; /* elements */
     const float *k, *v;      /* panels, column 0 */

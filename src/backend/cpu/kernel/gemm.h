@@ -106,7 +106,8 @@ typedef struct tsr_gemm_kernel {
     /* bf16: attention's product with K and its softmax in one (attention_score_f32.h). NULL where it is
      * not faster so. */
     void (*run_scores)(const struct tsr_attention_group *group);
-    /* The same of backward; false, and nothing done, where a row's lse is far from 0. */
+    /* The same of backward, D and Dv above 0; false, and nothing done, where a row's lse is far from 0, Inf
+     * or NaN. NULL likewise. */
     bool (*run_gradients)(const struct tsr_attention_bwd_group *group);
 
     /*
@@ -151,7 +152,7 @@ typedef struct tsr_gemm_kernel {
     /* AMX: what the thread's tiles were configured for is kept, and given back. NULL elsewhere. */
     void (*enter)(void *saved_64_bytes);
     void (*leave)(const void *saved_64_bytes);
-    /* AMX: behind the last run whose sums may stay. NULL elsewhere. */
+    /* AMX: behind the last run whose sums may stay, before `leave`. NULL elsewhere. */
     void (*finish)(void);
 } tsr_gemm_kernel;
 

@@ -16,10 +16,12 @@
  * rows are used for panel after panel, and B is loaded with the hint that nobody needs it again: 0.88 of the
  * peak, which is 0.71 with chunks of twice the length. (Measured on an Emerald Rapids, as what follows.)
  *
- * The processor renames tiles: a step's loads overtake the last one's products, in any order of instructions.
- * It cannot hide the end of a tile, since all four sums are stored 52 cycles after the last product begins (5
- * % of a chunk), nor C, where it is read from the second cache before the first product: with the next run's
- * C fetched by the last steps, and each quarter loaded just before its product, 0.73 became 0.82.
+ * The processor renames tiles: a step's loads overtake the last one's products, if all four come before its
+ * own; with a product behind each load a step takes 72 cycles. What it cannot hide is the end of a tile,
+ * since all four sums are stored 52 cycles after the last product begins, unless they stay until the next
+ * run's first products are under way (5 % of a chunk, a fifth of 4 steps); nor C, where it is read from the
+ * second cache before the first product: with the next run's C fetched by the last steps, and each quarter
+ * loaded just before its product, 0.73 became 0.82.
  *
  * Fewer rows or columns leave out tiles, and rows of tiles: what is left is the same instructions, so that no
  * bit depends on them.
@@ -27,6 +29,7 @@
 #ifndef TSR_KERNEL_GEMM_AMX_H
 #define TSR_KERNEL_GEMM_AMX_H
 
+#include <assert.h>
 #include <stdbool.h>
 
 #include "backend/cpu/kernel/gemm.h"
@@ -99,6 +102,7 @@ static void configure(int64_t m, int64_t words)
 static void enter(void *saved)
 {
     tile_config config;
+    assert(held.c == NULL);
     tile_configuration(&config);
     memcpy(saved, &config, sizeof config);
     configured_rows = 0;
@@ -107,6 +111,7 @@ static void enter(void *saved)
 static void leave(const void *saved)
 {
     tile_config config;
+    assert(held.c == NULL);
     memcpy(&config, saved, sizeof config);
     if (config.palette == 0)
         tile_release(); /* back to tiles that a switch of threads need not save */
@@ -275,13 +280,13 @@ static void multiply_columns(const tile_product *p, int64_t m, int64_t n)
     const bool lower = n > TILE_ROWS;
     const char *a = p->a, *b = p->b;
     char *turned_lower = turned + TILE_ROWS * TILE_NBYTES;
+    finish(); /* it may be this C */
     if (p->adds) {
         turn_rows(turned, p->c, p->c_stride, m);
         turn_rows(turned_lower, p->c + TILE_NBYTES, p->c_stride, m);
     } else {
         memset(turned, 0, sizeof turned);
     }
-    finish();
     configure(n, m);
     TILE_LOAD(C00, turned, TILE_NBYTES);
     if (lower) TILE_LOAD(C10, turned_lower, TILE_NBYTES);
@@ -327,6 +332,7 @@ static void multiply_exactly(const tile_product *p, int64_t m, int64_t n)
         return;
     }
     _Alignas(64) uint32_t sums[MR][NR];
+    finish(); /* it may be this C */
     for (int64_t i = 0; i < m && p->adds; i++)
         for (int64_t j = 0; j < NR; j += VL) {
             const char *c = p->c + i * p->c_stride + 4 * j;
