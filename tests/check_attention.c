@@ -120,26 +120,18 @@ static void packing_changes_nothing(tsr_context *ctx)
 }
 
 /*
- * One thread's dQ in f16 fills what a workspace may take before the head's queries end, in the middle of one
- * of them; four threads' does not.
+ * One thread's dQ in 16 bits fills what a workspace may take before the head's queries end, in the middle of
+ * one of them; four threads' does not.
  */
-static void parts_change_nothing(tsr_context *ctx)
+static void parts_of_dtype(tsr_dtype dtype)
 {
-    (void)ctx;
     const int64_t hq = 36, lq = 256, lk = 200, d = 64;
-    kit_attention c = {.dtype = TSR_F16,
-                       .grad_dtype = TSR_F16,
-                       .b = 1,
-                       .hq = hq,
-                       .hkv = 1,
-                       .lq = lq,
-                       .lk = lk,
-                       .d = d,
-                       .dv = d};
-    c.q = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, hq, lq, d));
-    c.k = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, 1, lk, d));
-    c.v = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, 1, lk, d));
-    c.dout = kit_normal(KIT_NEW(TSR_F16, KIT_ROWS, 1, hq, lq, d));
+    kit_attention c = {
+        .dtype = dtype, .grad_dtype = dtype, .b = 1, .hq = hq, .hkv = 1, .lq = lq, .lk = lk, .d = d, .dv = d};
+    c.q = kit_normal(KIT_NEW(dtype, KIT_ROWS, 1, hq, lq, d));
+    c.k = kit_normal(KIT_NEW(dtype, KIT_ROWS, 1, 1, lk, d));
+    c.v = kit_normal(KIT_NEW(dtype, KIT_ROWS, 1, 1, lk, d));
+    c.dout = kit_normal(KIT_NEW(dtype, KIT_ROWS, 1, hq, lq, d));
     tsr_context *const one = kit_cpu_with_threads(1), *const four = kit_cpu_with_threads(4);
     const kit_attention_result parts = kit_attention_run(one, &c, KIT_FUSED);
     const kit_attention_result whole = kit_attention_run(four, &c, KIT_FUSED);
@@ -147,6 +139,49 @@ static void parts_change_nothing(tsr_context *ctx)
     tsr_context_destroy(one);
     tsr_context_destroy(four);
     kit_free_all();
+}
+static void parts_change_nothing(tsr_context *ctx)
+{
+    (void)ctx;
+    parts_of_dtype(TSR_F16);
+    parts_of_dtype(TSR_BF16);
+}
+
+/*
+ * dO or Q with Inf or NaN in a query that some keys of its tile do not see: their dK and dV keep the bits
+ * that they have without it, and the others show it.
+ */
+static void infinite_query(tsr_context *ctx, int trial)
+{
+    static const double what[] = {NAN, INFINITY, -INFINITY};
+    const int64_t lq = trial % 3 == 0 ? 40 : 225, lk = lq, d = 64, dv = 48, query = kit_between(0, lq - 2);
+    kit_attention c = {.dtype = TSR_BF16, .grad_dtype = TSR_F32, .b = 1, .hq = 1, .hkv = 1, .lq = lq};
+    c.lk = lk, c.d = d, c.dv = dv, c.options.causal = true;
+    c.q = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, lq, d));
+    c.k = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, lk, d));
+    c.v = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, lk, dv));
+    c.dout = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 1, lq, dv));
+    const kit_attention_result clean = kit_attention_run(ctx, &c, KIT_FUSED);
+    const bool is_q = trial % 2 == 0;
+    kit_set(is_q ? &c.q : &c.dout, query * (is_q ? d : dv) + 5, what[trial % 3]);
+    const kit_attention_result r = kit_attention_run(ctx, &c, KIT_FUSED);
+    for (int64_t key = 0; key < lk; key++)
+        for (int64_t i = 0; i < d; i++) {
+            const double x = kit_get(&r.dk, key * d + i), y = kit_get(&clean.dk, key * d + i);
+            if (key > query ? x != y : i == 5 && isfinite(x))
+                kit_fail("dk of key %lld is %g, query %lld of %s is %g", (long long)key, x, (long long)query,
+                         is_q ? "q" : "dout", what[trial % 3]);
+            const double u = i < dv ? kit_get(&r.dv, key * dv + i) : 0;
+            const double v = i < dv ? kit_get(&clean.dv, key * dv + i) : 0;
+            if (key > query ? u != v : i == 5 && isfinite(u))
+                kit_fail("dv of key %lld is %g, query %lld of %s is %g", (long long)key, u, (long long)query,
+                         is_q ? "q" : "dout", what[trial % 3]);
+        }
+    kit_free_all();
+}
+static void infinite_queries(tsr_context *ctx)
+{
+    for (int trial = 0; trial < 12; trial++) infinite_query(ctx, trial);
 }
 
 /* --- the softmax along with the product before it --- */
@@ -414,6 +449,7 @@ KIT_TEST_OF_EACH(kit_for_each_gemm_isa, company_changes_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, packing_changes_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, parts_change_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, fusing_changes_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, infinite_queries)
 
 int main(void)
 {
@@ -423,7 +459,7 @@ int main(void)
         cmocka_unit_test(test_packing_changes_nothing), cmocka_unit_test(test_wrong_twins_are_rejected),
         cmocka_unit_test(test_parts_change_nothing),    cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_memory_is_linear),        cmocka_unit_test(test_lengths_are_checked_first),
-        cmocka_unit_test(test_fusing_changes_nothing),
+        cmocka_unit_test(test_fusing_changes_nothing),  cmocka_unit_test(test_infinite_queries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

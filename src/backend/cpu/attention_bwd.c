@@ -184,23 +184,25 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, const attention_r
     }
 }
 
-/* Query i of dO or Q, turned, if it has Inf or NaN: becomes 0, and what it adds to the keys that see it is
- * added here, since 0 times it is no 0. */
-static void take_query_apart(attention_bwd_tile *t, uint16_t *turned, const uint16_t *a, float *c, int64_t n,
-                             int64_t i)
+/*
+ * Query i of `turned`, dO or Q, if it has Inf or NaN: becomes 0, since 0 times it is none, and what it adds
+ * to the keys that see it, by its row of P or dS, is added here.
+ */
+static void take_query_apart(attention_bwd_tile *t, uint16_t *turned, const uint16_t *row, float *c,
+                             int64_t n, int64_t i)
 {
     const attention_backward *w = t->w;
     const int64_t stride = 2 * w->turned_stride, n_keys = t->keys.end - t->keys.begin;
     bool finite = true;
     for (int64_t r = 0; r < n; r++) finite &= (turned[r * stride + i] & 0x7f80) != 0x7f80;
     if (finite) return;
-    for (int64_t key = 0; key < n_keys; key++) {
-        if (!attention_sees(&t->features, t->queries.begin + i, t->keys.begin + key)) continue;
-        const float factor = tsr_f32_from_bf16(a[i * 2 * w->s_stride + key]);
-        for (int64_t r = 0; r < n; r++)
-            c[r * w->s_stride + key] += factor * tsr_f32_from_bf16(turned[r * stride + i]);
+    for (int64_t r = 0; r < n; r++) {
+        const float x = tsr_f32_from_bf16(turned[r * stride + i]);
+        for (int64_t key = 0; key < n_keys; key++)
+            if (attention_sees(&t->features, t->queries.begin + i, t->keys.begin + key))
+                c[r * w->s_stride + key] += tsr_f32_from_bf16(row[key]) * x;
+        turned[r * stride + i] = 0;
     }
-    for (int64_t r = 0; r < n; r++) turned[r * stride + i] = 0;
 }
 
 static bool turned_is_finite(const attention_backward *w, const float *turned, int64_t n, int64_t n_queries)
@@ -212,21 +214,28 @@ static bool turned_is_finite(const attention_backward *w, const float *turned, i
 }
 
 /*
- * The same in bf16, as C^T += B^T A: words are pairs along the queries, which A's rows become two by two, and
- * B, dO or Q, comes turned. (B = P or dS as panels costs a third of turning it, which C = A^T B would want.)
+ * The same in bf16, whose words are pairs along the queries: dV^T += dO^T P, dK^T += Q^T dS. Rows of P and dS
+ * become panels two by two, which takes a third of what turning them would, and dO or Q comes turned.
  */
-static void add_to_turned_keys(attention_bwd_tile *t, const float *a, float *turned, float *c, int64_t n)
+static void add_to_turned_keys(attention_bwd_tile *t, float *turned, const float *p_or_ds, float *c,
+                               int64_t n)
 {
     const attention_backward *w = t->w;
     const tsr_gemm_kernel *gemm = w->gemm;
     const int64_t n_queries = t->queries.end - t->queries.begin, n_keys = t->keys.end - t->keys.begin;
-    const int64_t nr = gemm->nr, words = attention_words(gemm, n_queries);
-    for (int64_t j = 0; j < n_keys; j += nr)
-        gemm->pack_b(t->panels + j * words, (const uint16_t *)(const void *)a + j, TSR_BF16, 2 * w->s_stride,
-                     1, n_queries, attention_min(nr, n_keys - j));
+    const int64_t nr = gemm->nr, words = attention_words(gemm, n_queries), row = 2 * w->s_stride;
+    const uint16_t *b = (const uint16_t *)(const void *)p_or_ds;
+    attention_span depth[ATTENTION_MAX_GROUPS];
+    attention_rows_seeing(&t->features, t->queries, t->keys, nr, gemm->k_word * gemm->k_align, depth);
+    for (int64_t j = 0, g = 0; j < n_keys; j += nr, g++) {
+        const int64_t first = depth[g].begin, n_rows = depth[g].end - first;
+        if (n_rows > 0)
+            gemm->pack_b(t->panels + j * words + first / 2 * nr, b + first * row + j, TSR_BF16, row, 1,
+                         n_rows, attention_min(nr, n_keys - j));
+    }
     if (!attention_sees_all(&t->features, t->queries, t->keys) && !turned_is_finite(w, turned, n, n_queries))
         for (int64_t i = 0; i < n_queries; i++)
-            take_query_apart(t, (uint16_t *)(void *)turned, (const uint16_t *)(const void *)a, c, n, i);
+            take_query_apart(t, (uint16_t *)(void *)turned, b + i * row, c, n, i);
     const attention_product p = {.gemm = gemm,
                                  .a = turned,
                                  .a_row = 2 * w->turned_stride,
@@ -242,8 +251,6 @@ static void add_to_turned_keys(attention_bwd_tile *t, const float *a, float *tur
                                  .alpha = 1,
                                  .beta = 1,
                                  .fetch = &t->fetch};
-    attention_span depth[ATTENTION_MAX_GROUPS];
-    attention_rows_seeing(&t->features, t->queries, t->keys, nr, gemm->k_word * gemm->k_align, depth);
     attention_product_strips(&p, depth);
 }
 
@@ -251,7 +258,7 @@ static void add_to_dv(attention_bwd_tile *t)
 {
     const attention_backward *w = t->w;
     if (w->bf16)
-        add_to_turned_keys(t, t->s, t->dout_copy, t->dv, w->a->dv);
+        add_to_turned_keys(t, t->dout_copy, t->s, t->dv, w->a->dv);
     else
         add_to_keys(t, t->s, &t->dout, t->dv, w->dv_stride, w->a->dv);
 }
@@ -260,7 +267,7 @@ static void add_to_dk(attention_bwd_tile *t)
 {
     const attention_backward *w = t->w;
     if (w->bf16)
-        add_to_turned_keys(t, t->dp, t->q_copy, t->dk, w->a->d);
+        add_to_turned_keys(t, t->q_copy, t->dp, t->dk, w->a->d);
     else
         add_to_keys(t, t->dp, &t->q, t->dk, w->d_stride, w->a->d);
 }
@@ -316,11 +323,9 @@ static void store_keys(const attention_bwd_tile *t, const tsr_tensor *out, int64
     const attention_rows to = attention_k_rows(out, &t->sequence, kv_head, t->keys.begin);
     for (int64_t i = 0; i < n; i += BWD_STORED_KEYS) {
         const int64_t some = attention_min(BWD_STORED_KEYS, n - i);
-        const float *from = rows + i * stride;
-        if (w->bf16) { /* the keys are its columns */
+        const float *from = w->bf16 ? t->panels : rows + i * stride;
+        if (w->bf16) /* the keys are columns of dK and dV */
             w->cpu->gemm_f32->pack(t->panels, stride, rows + i, TSR_F32, 1, w->s_stride, some, d);
-            from = t->panels;
-        }
         for (int64_t r = 0; r < some; r++)
             w->score->store(attention_row(&to, i + r), to.dtype, to.col, from + r * stride, d, factor);
     }

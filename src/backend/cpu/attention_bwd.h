@@ -9,11 +9,13 @@
  *     k, v as panels [D][nr], [Dv][nr]      k as B [bn][D]      dk [bn][D]  dv [bn][Dv], f32
  *     q, dout as A and as B [bm][D], [bm][Dv]      s, dp [bm][bn], f32      lse, delta [bm]
  *
+ *     in bf16: dk, dv, and q, dout beside A     turned: [D][bn] [Dv][bn]    [D][bm] [Dv][bm]
+ *
  * All five products are of f32, or of bf16 where the set multiplies what the caller gave. In f32, rows of q
  * and dout serve as A and B, where they lie if they can; P and dS are A of dV and dK as they are, read down
  * their columns; and K as B holds the scale, so that dQ can be added to the output. In bf16, P and dS are
- * rounded once for their products: dS is A of dQ as it is; for dV and dK they are turned, [bn][bm], so that
- * the queries of a key lie side by side. Scale, and what dropout multiplies P by, wait for the last store.
+ * rounded once for their products: dS is A of dQ as it is; P and dS are B of dV and dK, turned, for which two
+ * rows are packed into one of pairs. Scale, and what dropout multiplies P by, wait for the last store.
  */
 #ifndef TSR_CPU_ATTENTION_BWD_H
 #define TSR_CPU_ATTENTION_BWD_H
@@ -36,9 +38,9 @@ typedef struct attention_backward {
     int64_t block_rows, tile_rows;         /* memory that they need: less if there are not as many */
     int64_t d_stride, dv_stride, s_stride; /* words between rows */
     int64_t turned_stride;                 /* bf16: of Q and dO turned, [D][queries] */
-    int64_t key_floats;                    /* of dK and dV: [keys][D]; in bf16 turned, [D][s_stride] */
-    int64_t scratch_floats;                /* of a slot */
-    float *scratch;
+    int64_t key_floats, dk_floats;         /* of dK and dV, dV behind dK */
+    size_t slot_nbytes;                    /* of scratch, for each thread */
+    char *scratch;
 
     /* A round: KV heads, counted over the batch (b * hkv + head), and which of their query blocks, counted
      * over the group (head * n_blocks + block). All of the blocks, or several parts of those of one head. */
@@ -56,12 +58,13 @@ typedef struct attention_bwd_tile {
     attention_sequence sequence;
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
-    int64_t block; /* of delta, dq and turns, that the queries are */
-    attention_right k, q, dout;
+    int64_t block;              /* of delta, dq and turns, that the queries are */
+    attention_right k, q, dout; /* the last two: f32; in bf16 their copies are turned */
     attention_left q_left, dout_left;
     bool k_finite;
     float *k_copy, *k_panels, *v_panels, *dk, *dv;
-    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *panels, *blocks, *s, *dp, *lse, *delta, *gather;
+    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *panels, *blocks, *s, *dp, *lse, *delta, *gather,
+        *two_rows;
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;
@@ -78,7 +81,7 @@ void attention_bwd_load_keys(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_load_k(attention_bwd_tile *t, int64_t kv_head);
 void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head);
 
-/* delta of the block `queries`; uses the copies of q and dout. */
+/* delta of the block `queries`. */
 void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta);
 
 /*

@@ -5,10 +5,44 @@
 
 #include "backend/cpu/attention_bwd.h"
 
-/* S and dP on their way, where P and dS are made of them along with the products: a multiple of a line. */
-static int64_t blocks_floats(const attention_backward *w)
+static float *take(tsr_arena *memory, int64_t n_floats)
 {
-    return w->fuses ? 2 * TSR_ATTENTION_BLOCKS * w->gemm->mr * w->gemm->nr : 0;
+    return tsr_arena_take(memory, (size_t)n_floats, sizeof(float));
+}
+
+/* A slot's pieces, each at a line's edge; counted where memory has no base. */
+static attention_bwd_tile tile_in(const attention_backward *w, tsr_arena *memory)
+{
+    const int64_t nr = w->gemm->nr, d = w->a->d, dv = w->a->dv, rows = w->block_rows;
+    const int64_t keys = attention_round_up(w->tile_rows, nr),
+                  widest = attention_max(w->d_stride, w->dv_stride);
+    const int64_t block_words = attention_words(w->gemm, rows),
+                  blocks = 2 * TSR_ATTENTION_BLOCKS * w->gemm->mr * nr;
+    const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
+    attention_bwd_tile t = {.w = w};
+    t.blocks = take(memory, w->fuses ? blocks : 0);
+    t.k_copy = take(memory, tile_words * w->d_stride);
+    t.dk = take(memory, w->dk_floats);
+    t.dv = take(memory, w->key_floats - w->dk_floats);
+    t.k_panels = take(memory, keys * w->q_words);
+    t.v_panels = take(memory, keys * w->dout_words);
+    t.s = take(memory, rows * w->s_stride);
+    t.dp = take(memory, rows * w->s_stride);
+    t.lse = take(memory, rows);
+    t.delta = take(memory, rows);
+    t.gather = take(memory, attention_max(block_words, tile_words) * nr);
+    t.two_rows = take(memory, 2 * w->dv_stride);
+    if (w->bf16) {
+        t.q_copy = take(memory, d * w->turned_stride);
+        t.dout_copy = take(memory, dv * w->turned_stride);
+        t.q_pairs = take(memory, rows * w->q_words);
+        t.dout_pairs = take(memory, rows * w->dout_words);
+        t.panels = take(memory, attention_max(keys * block_words, BWD_STORED_KEYS * widest));
+    } else {
+        t.q_copy = take(memory, rows * w->d_stride);
+        t.dout_copy = take(memory, rows * w->dv_stride);
+    }
+    return t;
 }
 
 void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_attention_bwd_args *g,
@@ -32,54 +66,19 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     w->d_stride = attention_stride(a->d, nr);
     w->dv_stride = attention_stride(a->dv, nr);
     w->s_stride = attention_stride(w->tile_rows, nr);
-    const int64_t block_words = attention_words(w->gemm, w->block_rows);
-    const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
-    const int64_t widest = attention_max(w->d_stride, w->dv_stride);
-    int64_t queries = w->block_rows * (2 * w->s_stride + 2), keys = tile_words * w->d_stride;
-    if (w->bf16) {
-        w->turned_stride = attention_stride(block_words, 16);
-        w->key_floats = (a->d + a->dv) * w->s_stride;
-        keys += attention_max(attention_round_up(w->tile_rows, nr) * block_words, BWD_STORED_KEYS * widest);
-        queries += w->block_rows * (w->q_words + w->dout_words) + a->d * w->turned_stride +
-                   attention_max(a->dv * w->turned_stride, 2 * w->dv_stride);
-    } else {
-        w->key_floats = w->tile_rows * (w->d_stride + w->dv_stride);
-        queries += w->block_rows * w->d_stride + attention_max(w->block_rows, 2) * w->dv_stride;
-    }
-    keys += w->key_floats + attention_round_up(w->tile_rows, nr) * (w->q_words + w->dout_words);
-    const int64_t gather = attention_max(block_words, tile_words) * nr;
-    w->scratch_floats = attention_round_up(blocks_floats(w) + keys + queries + gather, 16);
-    w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads),
-                                (size_t)w->scratch_floats * sizeof(float));
+    w->turned_stride = w->bf16 ? attention_stride(attention_words(w->gemm, w->block_rows), 16) : 0;
+    w->dk_floats = attention_round_up(w->bf16 ? a->d * w->s_stride : w->tile_rows * w->d_stride, 16);
+    w->key_floats = w->dk_floats + (w->bf16 ? a->dv * w->s_stride : w->tile_rows * w->dv_stride);
+    tsr_arena slot = {0};
+    tile_in(w, &slot);
+    w->slot_nbytes = slot.used;
+    w->scratch = tsr_arena_take(arena, (size_t)tsr_threads_count(cpu->threads), slot.used);
 }
 
 attention_bwd_tile attention_bwd_tile_in(const attention_backward *w, int32_t slot)
 {
-    const int64_t panels = attention_round_up(w->tile_rows, w->gemm->nr);
-    const int64_t block_words = attention_words(w->gemm, w->block_rows);
-    const int64_t tile_words = attention_words(w->gemm, w->tile_rows);
-    attention_bwd_tile t = {.w = w, .blocks = w->scratch + slot * w->scratch_floats};
-    t.k_copy = t.blocks + blocks_floats(w);
-    t.dk = t.k_copy + tile_words * w->d_stride;
-    t.dv = t.dk + (w->bf16 ? w->a->d * w->s_stride : w->tile_rows * w->d_stride);
-    t.k_panels = t.dk + w->key_floats;
-    t.v_panels = t.k_panels + panels * w->q_words;
-    t.s = t.v_panels + panels * w->dout_words;
-    t.dp = t.s + w->block_rows * w->s_stride;
-    t.lse = t.dp + w->block_rows * w->s_stride;
-    t.delta = t.lse + w->block_rows;
-    t.gather = t.delta + w->block_rows;
-    t.q_copy = t.gather + attention_max(block_words, tile_words) * w->gemm->nr;
-    if (w->bf16) {
-        t.q_pairs = t.q_copy + w->a->d * w->turned_stride;
-        t.dout_pairs = t.q_pairs + w->block_rows * w->q_words;
-        t.panels = t.dout_pairs + w->block_rows * w->dout_words;
-        t.dout_copy = t.panels + attention_max(panels * block_words,
-                                               BWD_STORED_KEYS * attention_max(w->d_stride, w->dv_stride));
-    } else {
-        t.dout_copy = t.q_copy + w->block_rows * w->d_stride;
-    }
-    return t;
+    tsr_arena memory = tsr_arena_over(w->scratch + (size_t)slot * w->slot_nbytes, w->slot_nbytes);
+    return tile_in(w, &memory);
 }
 
 static void load_panels(const tsr_gemm_kernel *gemm, float *panels, const attention_rows *rows, int64_t n,
@@ -129,8 +128,10 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
     if (w->bf16) {
-        w->gemm->pack_a(t->q_copy, w->turned_stride, q.data, q.col, q.row, a->d, n, 0, NULL, 0);
-        w->gemm->pack_a(t->dout_copy, w->turned_stride, dout.data, dout.col, dout.row, a->dv, n, 0, NULL, 0);
+        const int64_t ld = w->turned_stride;
+        if (w->g->dk.data != NULL) w->gemm->pack_a(t->q_copy, ld, q.data, q.col, q.row, a->d, n, 0, NULL, 0);
+        if (w->g->dv.data != NULL)
+            w->gemm->pack_a(t->dout_copy, ld, dout.data, dout.col, dout.row, a->dv, n, 0, NULL, 0);
         t->q_left = attention_left_of(w->gemm, &q, n, a->d, t->q_pairs, w->q_words);
         t->dout_left = attention_left_of(w->gemm, &dout, n, a->dv, t->dout_pairs, w->dout_words);
     } else { /* the same rows */
@@ -164,7 +165,7 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     const attention_rows out = attention_q_rows(&w->a->out, &t->sequence, head, first);
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows dlse = attention_q_rows(&w->g->dlse, &t->sequence, head, first);
-    float *copies = t->dout_copy; /* of a row each */
+    float *const copies = t->two_rows;
     for (int64_t i = 0; i < n; i++) {
         delta[i] = w->score->dot(f32_row(w, &out, i, copies), f32_row(w, &dout, i, copies + w->dv_stride),
                                  w->a->dv);

@@ -107,7 +107,7 @@ void attention_product_columns(const attention_product *p, const attention_span 
  */
 void attention_product_depth(const attention_product *p, const attention_span *depth);
 
-/* The same where depth[j] is that of strip j. */
+/* The same where depth[g] is that of strip g; nothing is fetched ahead but by p->fetch. */
 void attention_product_strips(const attention_product *p, const attention_span *depth);
 
 /*
