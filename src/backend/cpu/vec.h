@@ -309,6 +309,19 @@ TSR_INLINE void vf32_transpose(vf32 v[TSR_LANES])
 #endif
 }
 
+/* a b - c, rounded once where there is an instruction for it. (A compiler may make two of them where it takes
+ * the product and the difference apart, and then two paths differ in a bit.) */
+TSR_INLINE vf32 vf32_multiply_subtract(vf32 a, vf32 b, vf32 c)
+{
+#if TSR_LANES == 16 && defined(__AVX512F__)
+    return (vf32)_mm512_fmsub_ps((__m512)a, (__m512)b, (__m512)c);
+#elif TSR_LANES == 8 && defined(__AVX2__)
+    return (vf32)_mm256_fmsub_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b - c;
+#endif
+}
+
 TSR_INLINE vf32 vf32_abs(vf32 v) { return (vf32)((vi32)v & 0x7fffffff); }
 
 TSR_INLINE vf32 vf32_from_bf16(const uint16_t *p) { return (vf32)(vu32_from_u16(p) << 16); }

@@ -50,8 +50,8 @@ typedef struct softmax_block {
 TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
 {
     const vf32 base = vf32_splat(b->m[r]);
-    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR) * b->alpha - base);
-    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(b->s + r * NR + VL) * b->alpha - base);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(b->s + r * NR), b->alpha, base));
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(b->s + r * NR + VL), b->alpha, base));
     const vu32 pairs = vu32_pairs_from_vf32(p0, p1);
     vf32_store(b->l_next + r * VL, vf32_load(b->l + r * VL) + p0 + p1);
     vu32_store_up_to(b->p + r * b->p_stride, pairs, VL);
@@ -264,8 +264,8 @@ TSR_INLINE void gradient_row(const gradient_block *b, int64_t r)
 {
     const float *s = b->s + r * NR, *dp = b->dp + r * NR;
     const vf32 base = vf32_splat(b->base[r]), delta = vf32_splat(b->delta[r]);
-    const vf32 p0 = vf32_exp2_for_bf16(vf32_load(s) * b->alpha - base);
-    const vf32 p1 = vf32_exp2_for_bf16(vf32_load(s + VL) * b->alpha - base);
+    const vf32 p0 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(s), b->alpha, base));
+    const vf32 p1 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(s + VL), b->alpha, base));
     vu32_store_up_to(b->p + r * b->stride, vu32_pairs_from_vf32(p0, p1), VL);
     const vf32 ds0 = p0 * (vf32_load(dp) - delta), ds1 = p1 * (vf32_load(dp + VL) - delta);
     vu32_store_up_to(b->ds + r * b->stride, vu32_pairs_from_vf32(ds0, ds1), VL);

@@ -253,7 +253,8 @@ TSR_INLINE void forward_exponentials(const tsr_attention_rows *t, int64_t r, col
         vf32 p[2];
         UNROLL for (int i = 0; i < step / VL; i++)
         {
-            const vf32 x = vf32_load(s + c + i * VL) * alpha - base;
+            const vf32 x = vf32_multiply_subtract(vf32_load(s + c + i * VL), vf32_splat(alpha),
+                                                  vf32_splat(base));
             p[i] = to_bf16 ? vf32_exp2_for_bf16(x) : vf32_exp2_below_127(x);
             sum += p[i];
         }
@@ -361,7 +362,7 @@ TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score
                 shown = x != never; /* a visible score of -Inf has p = 0 as well */
                 x = x - base;
             } else {
-                x = x * alpha - base;
+                x = vf32_multiply_subtract(x, vf32_splat(alpha), vf32_splat(base));
                 if (edge) shown = within(c, seen);
             }
             /* lse may be a rounding away from a large score */
