@@ -185,13 +185,13 @@ static void add_to_keys(attention_bwd_tile *t, const float *a, const attention_r
 }
 
 /*
- * Query i of `turned`, dO or Q, if it has Inf or NaN: becomes 0, since 0 times it is none, and what it adds
- * to the keys that see it, by its row of P or dS, is added here.
+ * Query i of dO or Q, turned, if it has Inf or NaN: becomes 0, since 0 times it is none, and what it adds to
+ * the keys that see it, by its row of P or dS, is added here.
  */
-static void take_query_apart(attention_bwd_tile *t, uint16_t *turned, const uint16_t *row, float *c,
-                             int64_t n, int64_t i)
+static void take_query_apart(attention_bwd_tile *t, const uint16_t *row, float *c, int64_t n, int64_t i)
 {
     const attention_backward *w = t->w;
+    uint16_t *turned = (uint16_t *)(void *)t->turned;
     const int64_t stride = 2 * w->turned_stride, n_keys = t->keys.end - t->keys.begin;
     bool finite = true;
     for (int64_t r = 0; r < n; r++) finite &= (turned[r * stride + i] & 0x7f80) != 0x7f80;
@@ -215,10 +215,10 @@ static bool turned_is_finite(const attention_backward *w, const float *turned, i
 
 /*
  * The same in bf16, whose words are pairs along the queries: dV^T += dO^T P, dK^T += Q^T dS. Rows of P and dS
- * become panels two by two, which takes a third of what turning them would, and dO or Q comes turned.
+ * become panels two by two, which takes a third of what turning them would; dO or Q, `rows`, is turned.
  */
-static void add_to_turned_keys(attention_bwd_tile *t, float *turned, const float *p_or_ds, float *c,
-                               int64_t n)
+static void add_to_turned_keys(attention_bwd_tile *t, const attention_rows *rows, const float *p_or_ds,
+                               float *c, int64_t n)
 {
     const attention_backward *w = t->w;
     const tsr_gemm_kernel *gemm = w->gemm;
@@ -227,17 +227,18 @@ static void add_to_turned_keys(attention_bwd_tile *t, float *turned, const float
     const uint16_t *b = (const uint16_t *)(const void *)p_or_ds;
     attention_span depth[ATTENTION_MAX_GROUPS];
     attention_rows_seeing(&t->features, t->queries, t->keys, nr, gemm->k_word * gemm->k_align, depth);
+    gemm->pack_a(t->turned, w->turned_stride, rows->data, rows->col, rows->row, n, n_queries, 0, NULL, 0);
     for (int64_t j = 0, g = 0; j < n_keys; j += nr, g++) {
         const int64_t first = depth[g].begin, n_rows = depth[g].end - first;
         if (n_rows > 0)
             gemm->pack_b(t->panels + j * words + first / 2 * nr, b + first * row + j, TSR_BF16, row, 1,
                          n_rows, attention_min(nr, n_keys - j));
     }
-    if (!attention_sees_all(&t->features, t->queries, t->keys) && !turned_is_finite(w, turned, n, n_queries))
-        for (int64_t i = 0; i < n_queries; i++)
-            take_query_apart(t, (uint16_t *)(void *)turned, b + i * row, c, n, i);
+    if (!attention_sees_all(&t->features, t->queries, t->keys) &&
+        !turned_is_finite(w, t->turned, n, n_queries))
+        for (int64_t i = 0; i < n_queries; i++) take_query_apart(t, b + i * row, c, n, i);
     const attention_product p = {.gemm = gemm,
-                                 .a = turned,
+                                 .a = t->turned,
                                  .a_row = 2 * w->turned_stride,
                                  .a_k = 1,
                                  .b = t->panels,
@@ -254,20 +255,22 @@ static void add_to_turned_keys(attention_bwd_tile *t, float *turned, const float
     attention_product_strips(&p, depth);
 }
 
-static void add_to_dv(attention_bwd_tile *t)
+static void add_to_dv(attention_bwd_tile *t, int64_t head)
 {
     const attention_backward *w = t->w;
+    const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, t->queries.begin);
     if (w->bf16)
-        add_to_turned_keys(t, t->dout_copy, t->s, t->dv, w->a->dv);
+        add_to_turned_keys(t, &dout, t->s, t->dv, w->a->dv);
     else
         add_to_keys(t, t->s, &t->dout, t->dv, w->dv_stride, w->a->dv);
 }
 
-static void add_to_dk(attention_bwd_tile *t)
+static void add_to_dk(attention_bwd_tile *t, int64_t head)
 {
     const attention_backward *w = t->w;
+    const attention_rows q = attention_q_rows(&w->a->q, &t->sequence, head, t->queries.begin);
     if (w->bf16)
-        add_to_turned_keys(t, t->q_copy, t->dp, t->dk, w->a->d);
+        add_to_turned_keys(t, &q, t->dp, t->dk, w->a->d);
     else
         add_to_keys(t, t->dp, &t->q, t->dk, w->d_stride, w->a->d);
 }
@@ -308,8 +311,8 @@ static void visit_queries(attention_bwd_tile *t, int64_t i, int64_t head, int64_
         attention_bwd_load_queries(t, head);
         fetch_later(t, head, end);
         const bool seen = attention_bwd_scores(t, w->delta + t->block * w->block_rows, false);
-        if (seen && g->dv.data != NULL) add_to_dv(t);
-        if (seen && g->dk.data != NULL) add_to_dk(t);
+        if (seen && g->dv.data != NULL) add_to_dv(t, head);
+        if (seen && g->dk.data != NULL) add_to_dk(t, head);
         if (g->dq.data != NULL) add_to_dq(t, head, seen);
     }
 }

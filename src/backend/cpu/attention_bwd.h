@@ -9,7 +9,7 @@
  *     k, v as panels [D][nr], [Dv][nr]      k as B [bn][D]      dk [bn][D]  dv [bn][Dv], f32
  *     q, dout as A and as B [bm][D], [bm][Dv]      s, dp [bm][bn], f32      lse, delta [bm]
  *
- *     in bf16: dk, dv, and q, dout beside A     turned: [D][bn] [Dv][bn]    [D][bm] [Dv][bm]
+ *     in bf16: dk, dv, and q or dout beside A   turned: [D][bn] [Dv][bn]    [D][bm] or [Dv][bm]
  *
  * All five products are of f32, or of bf16 where the set multiplies what the caller gave. In f32, rows of q
  * and dout serve as A and B, where they lie if they can; P and dS are A of dV and dK as they are, read down
@@ -37,7 +37,7 @@ typedef struct attention_backward {
     int64_t bm, bn, n_blocks, n_tiles;     /* queries and keys of a tile; how many blocks of each */
     int64_t block_rows, tile_rows;         /* memory that they need: less if there are not as many */
     int64_t d_stride, dv_stride, s_stride; /* words between rows */
-    int64_t turned_stride;                 /* bf16: of Q and dO turned, [D][queries] */
+    int64_t turned_stride;                 /* bf16: of Q or dO turned, [D][queries] */
     int64_t key_floats, dk_floats;         /* of dK and dV, dV behind dK */
     size_t slot_nbytes;                    /* of scratch, for each thread */
     char *scratch;
@@ -59,12 +59,13 @@ typedef struct attention_bwd_tile {
     tsr_attention_features features; /* of the query head */
     attention_span queries, keys;
     int64_t block;              /* of delta, dq and turns, that the queries are */
-    attention_right k, q, dout; /* the last two: f32; in bf16 their copies are turned */
+    attention_right k, q, dout; /* the last two in f32 alone */
     attention_left q_left, dout_left;
     bool k_finite;
     float *k_copy, *k_panels, *v_panels, *dk, *dv;
-    float *q_copy, *dout_copy, *q_pairs, *dout_pairs, *panels, *blocks, *s, *dp, *lse, *delta, *gather,
-        *two_rows;
+    float *blocks, *s, *dp, *lse, *delta, *gather, *two_rows;
+    float *q_copy, *dout_copy;                     /* f32 */
+    float *q_pairs, *dout_pairs, *turned, *panels; /* bf16; turned: Q or dO, panels: P or dS */
     attention_fetch fetch;
     attention_span columns[ATTENTION_MAX_GROUPS]; /* per group of queries, the keys that it sees */
 } attention_bwd_tile;

@@ -13,7 +13,7 @@ static float *take(tsr_arena *memory, int64_t n_floats)
 /* A slot's pieces, each at a line's edge; counted where memory has no base. */
 static attention_bwd_tile tile_in(const attention_backward *w, tsr_arena *memory)
 {
-    const int64_t nr = w->gemm->nr, d = w->a->d, dv = w->a->dv, rows = w->block_rows;
+    const int64_t nr = w->gemm->nr, rows = w->block_rows;
     const int64_t keys = attention_round_up(w->tile_rows, nr),
                   widest = attention_max(w->d_stride, w->dv_stride);
     const int64_t block_words = attention_words(w->gemm, rows),
@@ -33,8 +33,7 @@ static attention_bwd_tile tile_in(const attention_backward *w, tsr_arena *memory
     t.gather = take(memory, attention_max(block_words, tile_words) * nr);
     t.two_rows = take(memory, 2 * w->dv_stride);
     if (w->bf16) {
-        t.q_copy = take(memory, d * w->turned_stride);
-        t.dout_copy = take(memory, dv * w->turned_stride);
+        t.turned = take(memory, attention_max(w->a->d, w->a->dv) * w->turned_stride);
         t.q_pairs = take(memory, rows * w->q_words);
         t.dout_pairs = take(memory, rows * w->dout_words);
         t.panels = take(memory, attention_max(keys * block_words, BWD_STORED_KEYS * widest));
@@ -128,10 +127,6 @@ void attention_bwd_load_queries(attention_bwd_tile *t, int64_t head)
     const attention_rows dout = attention_q_rows(&w->g->dout, &t->sequence, head, first);
     const attention_rows lse = attention_q_rows(&a->lse, &t->sequence, head, first);
     if (w->bf16) {
-        const int64_t ld = w->turned_stride;
-        if (w->g->dk.data != NULL) w->gemm->pack_a(t->q_copy, ld, q.data, q.col, q.row, a->d, n, 0, NULL, 0);
-        if (w->g->dv.data != NULL)
-            w->gemm->pack_a(t->dout_copy, ld, dout.data, dout.col, dout.row, a->dv, n, 0, NULL, 0);
         t->q_left = attention_left_of(w->gemm, &q, n, a->d, t->q_pairs, w->q_words);
         t->dout_left = attention_left_of(w->gemm, &dout, n, a->dv, t->dout_pairs, w->dout_words);
     } else { /* the same rows */
@@ -174,19 +169,13 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta)
     }
 }
 
-/* The address of row i. */
-static const void *left_row(const attention_backward *w, const attention_left *left, int64_t i)
-{
-    return (const char *)left->data + i * left->row * (4 / w->gemm->k_word);
-}
-
 /* S and dP of the rows from i on, before alpha, in `columns`, to within a strip. */
 static void multiply_scores(attention_bwd_tile *t, int64_t i, attention_span columns)
 {
     const attention_backward *w = t->w;
     const int64_t nr = w->gemm->nr;
     attention_product p = {.gemm = w->gemm,
-                           .a = left_row(w, &t->q_left, i),
+                           .a = attention_left_row(w->gemm, &t->q_left, i),
                            .a_row = t->q_left.row,
                            .a_k = 1,
                            .b = t->k_panels,
@@ -201,7 +190,7 @@ static void multiply_scores(attention_bwd_tile *t, int64_t i, attention_span col
                            .beta = 0,
                            .fetch = &t->fetch};
     attention_product_columns(&p, &columns);
-    p.a = left_row(w, &t->dout_left, i), p.a_row = t->dout_left.row;
+    p.a = attention_left_row(w->gemm, &t->dout_left, i), p.a_row = t->dout_left.row;
     p.b = t->v_panels, p.b_strip = nr * w->dout_words;
     p.c = t->dp + i * w->s_stride, p.k = w->a->dv;
     attention_product_columns(&p, &columns);
@@ -217,9 +206,9 @@ static int64_t find_whole_part(attention_bwd_tile *t, const tsr_attention_rows *
     const int64_t end = w->score->whole_end(rows);
     if (end == rows->begin) return end;
     tsr_attention_bwd_group group = {.rows = *rows,
-                                     .q = left_row(w, &t->q_left, i),
+                                     .q = attention_left_row(w->gemm, &t->q_left, i),
                                      .q_row = t->q_left.row,
-                                     .dout = left_row(w, &t->dout_left, i),
+                                     .dout = attention_left_row(w->gemm, &t->dout_left, i),
                                      .dout_row = t->dout_left.row,
                                      .k = t->k_panels,
                                      .v = t->v_panels,

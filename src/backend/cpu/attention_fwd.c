@@ -202,7 +202,7 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     const forward *w = b->w;
     const int64_t nr = w->gemm->nr, mr = w->gemm->mr, k_word = w->gemm->k_word;
     const int64_t rows = attention_min(mr, b->queries.end - b->queries.begin - i);
-    const void *q = (const char *)b->q.data + i * b->q.row * (4 / k_word);
+    const void *q = attention_left_row(w->gemm, &b->q, i);
     const float *k = b->k + keys.begin * w->q_words;
     float *m = b->m + i, *l = b->l + i * w->l_row, *o = b->o + i * w->o_stride;
     float *s = b->s + (w->fuses_softmax ? mr * w->p_words : 0);

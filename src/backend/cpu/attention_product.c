@@ -132,45 +132,37 @@ void attention_product_columns(const attention_product *p, const attention_span 
     if (p->gemm->finish != NULL) p->gemm->finish();
 }
 
-void attention_product_depth(const attention_product *p, const attention_span *depth)
+/* C += A B, each tile over the depth of its group of rows, or of its strip. */
+static void sum_over(const attention_product *p, const attention_span *depth, bool of_strips)
 {
     const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
     tsr_gemm_tile t = tile_of(p);
     t.sums_may_stay = true;
     const float *ahead = p->ahead;
-    for (int64_t i = 0, g = 0; i < p->m; i += mr, g++) {
-        t.k = attention_words(p->gemm, depth[g].end - depth[g].begin);
-        if (t.k <= 0 && p->beta != 0) continue;
-        t.a = at(p, i, depth[g].begin);
+    for (int64_t i = 0; i < p->m; i += mr)
         for (int64_t j = 0; j < p->n; j += nr) {
-            t.b = p->b + j / nr * p->b_strip + depth[g].begin / p->gemm->k_word * p->b_row;
+            const attention_span steps = depth[of_strips ? j / nr : i / mr];
+            t.k = attention_words(p->gemm, steps.end - steps.begin);
+            if (t.k <= 0 && p->beta != 0) continue;
+            t.a = at(p, i, steps.begin);
+            t.b = p->b + j / nr * p->b_strip + steps.begin / p->gemm->k_word * p->b_row;
             t.c = p->c + i * p->c_row + j;
             t.ahead_c = p->beta != 0 && j + nr < p->n ? (float *)t.c + nr : NULL;
             fetch_ahead(&t, &ahead, nr);
             attention_fetch_some(p->fetch);
             p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
         }
-    }
     if (p->gemm->finish != NULL) p->gemm->finish();
+}
+
+void attention_product_depth(const attention_product *p, const attention_span *depth)
+{
+    sum_over(p, depth, false);
 }
 
 void attention_product_strips(const attention_product *p, const attention_span *depth)
 {
-    const int64_t mr = p->gemm->mr, nr = p->gemm->nr;
-    tsr_gemm_tile t = tile_of(p);
-    t.sums_may_stay = true;
-    for (int64_t i = 0; i < p->m; i += mr)
-        for (int64_t j = 0, g = 0; j < p->n; j += nr, g++) {
-            t.k = attention_words(p->gemm, depth[g].end - depth[g].begin);
-            if (t.k <= 0 && p->beta != 0) continue;
-            t.a = at(p, i, depth[g].begin);
-            t.b = p->b + g * p->b_strip + depth[g].begin / p->gemm->k_word * p->b_row;
-            t.c = p->c + i * p->c_row + j;
-            t.ahead_c = p->beta != 0 && j + nr < p->n ? (float *)t.c + nr : NULL;
-            attention_fetch_some(p->fetch);
-            p->gemm->run(&t, attention_min(mr, p->m - i), attention_min(nr, p->n - j));
-        }
-    if (p->gemm->finish != NULL) p->gemm->finish();
+    sum_over(p, depth, true);
 }
 
 /* Element k of every column of a strip becomes 0. */

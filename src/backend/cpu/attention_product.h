@@ -67,6 +67,12 @@ typedef struct attention_left {
     int64_t row;
 } attention_left;
 
+static inline const void *attention_left_row(const tsr_gemm_kernel *gemm, const attention_left *left,
+                                             int64_t i)
+{
+    return (const char *)left->data + i * left->row * (4 / gemm->k_word);
+}
+
 /* Rows as B of a product over them. */
 typedef struct attention_right {
     const float *data;
@@ -107,7 +113,7 @@ void attention_product_columns(const attention_product *p, const attention_span 
  */
 void attention_product_depth(const attention_product *p, const attention_span *depth);
 
-/* The same where depth[g] is that of strip g; nothing is fetched ahead but by p->fetch. */
+/* The same where depth[g] is that of strip g. */
 void attention_product_strips(const attention_product *p, const attention_span *depth);
 
 /*

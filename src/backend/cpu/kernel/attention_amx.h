@@ -191,17 +191,24 @@ static int64_t parts_of(int64_t nbytes, int64_t n)
     return (nbytes + n * TILE_NBYTES - 1) / (n * TILE_NBYTES);
 }
 
+/* 32 rows of Q, or dO, against the panels of K, or V, from the 32 keys at `key` on, to blocks. */
+static tile_product product_with_keys(const void *rows, int64_t row, const float *panels, int64_t words,
+                                      int64_t key)
+{
+    return (tile_product){.a = rows,
+                          .a_stride = row * ELEMENT_NBYTES,
+                          .b = (const char *)(panels + key * words),
+                          .b_stride = NR * 4,
+                          .c_stride = NR * 4,
+                          .n_steps = words / K_ALIGN};
+}
+
 static void run_scores(const tsr_attention_group *g)
 {
     const tsr_attention_rows *t = &g->rows;
     const int64_t n = (t->end - t->begin) / NR;
     _Alignas(64) float sums[2][MR * VL];
-    tile_product p = {.a = g->q,
-                      .a_stride = g->q_row * ELEMENT_NBYTES,
-                      .b = (const char *)(g->k + t->begin * g->k_words),
-                      .b_stride = NR * 4,
-                      .c_stride = NR * 4,
-                      .n_steps = g->k_words / K_ALIGN};
+    tile_product p = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
     const int64_t panel_nbytes = g->k_words * NR * 4;
     const int64_t lines[2] = {parts_of(g->ahead_nbytes[0], n), parts_of(g->ahead_nbytes[1], n)};
     bool near = are_near(g->m), now = false;
@@ -312,15 +319,8 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
     float base[MR];
     for (int64_t r = 0; r < MR; r++) base[r] = (float)((double)g->lse[r] * 1.4426950408889634);
     if (!are_near(base)) return false;
-    tile_product s = {.a = g->q,
-                      .a_stride = g->q_row * ELEMENT_NBYTES,
-                      .b = (const char *)(g->k + t->begin * g->k_words),
-                      .b_stride = NR * 4,
-                      .c_stride = NR * 4,
-                      .n_steps = g->k_words / K_ALIGN};
-    tile_product dp = s;
-    dp.a = g->dout, dp.a_stride = g->dout_row * ELEMENT_NBYTES;
-    dp.b = (const char *)(g->v + t->begin * g->v_words), dp.n_steps = g->v_words / K_ALIGN;
+    tile_product s = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
+    tile_product dp = product_with_keys(g->dout, g->dout_row, g->v, g->v_words, t->begin);
     finish();
     configure(MR, TILE_ROWS);
     for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
