@@ -78,7 +78,7 @@ static gemm_operand matrix_at(const tsr_gemm_matrix *x, int64_t batch, int64_t h
     if (x->pointers != NULL)
         o.data = x->pointers[i];
     else if (x->data != NULL)
-        o.data += (batch * x->batch + head / x->group * x->head) * (int64_t)tsr_dtype_nbytes(x->dtype);
+        o.data += (batch * x->batch + head / x->group * x->head) * gemm_nbytes_of(x->dtype);
     return o;
 }
 

@@ -4,168 +4,6 @@
 #include <assert.h>
 
 #include "backend/cpu/gemm_fetch.h"
-#include "backend/weight_values.h"
-
-enum { PAD_WORDS = 16 };
-
-static int64_t nbytes_of(tsr_dtype dtype) { return (int64_t)tsr_dtype_nbytes(dtype); }
-
-/* Elements of k in a word of the packed panels: an f32 product reads panels of bf16 pairs as well. */
-int64_t gemm_chunk_k(const gemm_product *p) { return (int64_t)p->kernel->chunk_words * p->kernel->k_word; }
-
-int64_t gemm_n_chunks(const gemm_product *p) { return gemm_max(1, gemm_ceil_div(p->k, gemm_chunk_k(p))); }
-
-int64_t gemm_chunk_elements(const gemm_product *p, int64_t chunk)
-{
-    return gemm_min(gemm_chunk_k(p), p->k - chunk * gemm_chunk_k(p));
-}
-
-/* Words along k, with the zeros that panels and packed rows end in. */
-static int64_t padded_words(const gemm_product *p, int64_t k)
-{
-    const int64_t align = p->kernel->k_align;
-    return gemm_ceil_div(gemm_ceil_div(k, p->kernel->k_word), align) * align;
-}
-
-int64_t gemm_panel_nbytes(const gemm_product *p, int64_t k)
-{
-    const int64_t nr = p->kernel->nr;
-    if (p->type == GEMM_S4) return tsr_gemm_s4_panel_nbytes(nr, k, p->group, p->has_zeros);
-    if (p->type == GEMM_F32 && p->b_dtype == TSR_F16) return nr * k * 2;
-    if (p->type == GEMM_F32 && p->b_dtype == TSR_BF16) return nr * gemm_ceil_div(k, 2) * 4;
-    return nr * padded_words(p, k) * 4;
-}
-
-/* --- A --- */
-
-static bool multiplies_integers(const gemm_product *p) { return p->type == GEMM_S8 || p->type == GEMM_S4; }
-
-bool gemm_a_in_place(const gemm_product *p)
-{
-    const gemm_operand *a = &p->a;
-    const int64_t row_nbytes = a->row * nbytes_of(a->dtype);
-    if (a->col != 1 || p->type == GEMM_S4) return false;
-    if (p->type == GEMM_S8 && (!p->kernel->multiplies_rows || a->dtype != TSR_S8)) return false;
-    /* Rows that fall into the same sets of the first cache are copied; at one block of columns, which reads
-     * them once, only where a tile has more of them than ways. */
-    const int64_t apart = p->n <= p->kernel->block_columns ? 4096 : 1024;
-    if (p->m > 4 && row_nbytes % apart == 0) return false;
-    if (p->kernel->multiplies_rows) return p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
-    return a->dtype == TSR_F32;
-}
-
-static int64_t row_words(const gemm_product *p, int64_t chunk)
-{
-    const int64_t words = padded_words(p, gemm_chunk_elements(p, chunk));
-    const int64_t per_word = p->kernel->a_words > 0 ? p->kernel->a_words : 1;
-    const int64_t quads = p->type == GEMM_S4 ? 2 * words : words;
-    return quads * per_word + PAD_WORDS;
-}
-
-static int64_t sums_of_row(const gemm_product *p)
-{
-    return p->type == GEMM_S4 ? gemm_chunk_k(p) / p->group : 1;
-}
-
-void gemm_take_a(gemm_product *p, tsr_arena *memory)
-{
-    const int64_t chunks = gemm_n_chunks(p), last = chunks - 1;
-    const size_t words = (size_t)last * (size_t)row_words(p, 0) + (size_t)row_words(p, last);
-    p->a_packed = tsr_arena_take(memory, (size_t)p->m, words > SIZE_MAX / 4 ? SIZE_MAX : words * 4);
-    if (!multiplies_integers(p)) return;
-    if (!p->kernel->multiplies_rows)
-        p->a_sums = tsr_arena_take(memory, (size_t)p->m,
-                                   (size_t)chunks * (size_t)sums_of_row(p) * sizeof(int32_t));
-    if (p->a.dtype == TSR_S8) return;
-    p->a_quantised = tsr_arena_take(memory, (size_t)p->m, (size_t)p->k);
-    p->a_scales = tsr_arena_take(memory, (size_t)p->m, sizeof(float));
-    p->store.row_scale = p->a_scales;
-}
-
-static uint32_t *packed_row(const gemm_product *p, int64_t chunk, int64_t i)
-{
-    return p->a_packed + chunk * p->m * row_words(p, 0) + i * row_words(p, chunk);
-}
-
-static int32_t *sums_row(const gemm_product *p, int64_t chunk, int64_t i)
-{
-    return p->a_sums + (chunk * p->m + i) * sums_of_row(p);
-}
-
-/* Rows of A as s8: themselves, or what they were quantised to. */
-static gemm_operand integers_of(const gemm_product *p)
-{
-    if (p->a_quantised == NULL) return p->a;
-    return (gemm_operand){(const char *)p->a_quantised, TSR_S8, p->k, 1};
-}
-
-static void quantise_rows(const gemm_product *p, int64_t i, int64_t m)
-{
-    const gemm_operand *a = &p->a;
-    for (; m > 0; i++, m--) {
-        const char *row = a->data + i * a->row * nbytes_of(a->dtype);
-        int8_t *q = p->a_quantised + i * p->k;
-        p->a_scales[i] = a->col == 1 ? p->row_kernel->quantise(p->k, row, a->dtype, 127, q)
-                                     : tsr_quantise_row(row, a->dtype, a->col, p->k, q);
-    }
-}
-
-static void pack_chunk(const gemm_product *p, int64_t chunk, int64_t i, int64_t m)
-{
-    const gemm_operand a = multiplies_integers(p) ? integers_of(p) : p->a;
-    const int64_t k0 = chunk * gemm_chunk_k(p), k = gemm_chunk_elements(p, chunk), ld = row_words(p, chunk);
-    const char *at = a.data + (i * a.row + k0 * a.col) * nbytes_of(a.dtype);
-    uint32_t *to = packed_row(p, chunk, i);
-    if (p->type == GEMM_F32)
-        p->kernel->pack((float *)to, ld, at, a.dtype, a.row, a.col, m, k);
-    else if (p->type == GEMM_BF16)
-        p->kernel->pack_a(to, ld, at, a.row, a.col, m, k, 0, NULL, 0);
-    else
-        p->kernel->pack_a(to, ld, at, a.row, a.col, m, k, p->type == GEMM_S4 ? p->group : 0,
-                          p->a_sums != NULL ? sums_row(p, chunk, i) : NULL, sums_of_row(p));
-}
-
-void gemm_pack_a(const gemm_product *p, int64_t i, int64_t m)
-{
-    if (p->a_quantised != NULL) quantise_rows(p, i, m);
-    for (int64_t chunk = 0; chunk < gemm_n_chunks(p); chunk++) pack_chunk(p, chunk, i, m);
-}
-
-/* --- B --- */
-
-bool gemm_b_columns_in_place(const gemm_product *p)
-{
-    return p->b_packed == NULL && p->b.row == 1 && p->b.col != 1 && p->m <= p->kernel->columns_mr &&
-           p->k % (p->kernel->k_word * p->kernel->k_align) == 0;
-}
-
-void gemm_pack_panel(const gemm_product *p, int64_t index, char *panels)
-{
-    const int64_t nr = p->kernel->nr, j = index * nr;
-    const char *at = p->b.data + j * p->b.col * nbytes_of(p->b.dtype);
-    p->kernel->pack_b(panels + index * p->b_panel_nbytes, at, p->b.dtype, p->b.row, p->b.col, p->k,
-                      gemm_min(nr, p->n - j));
-}
-
-/* Packed panels of 16 bits, which products in f32 widen. */
-static bool has_panels_of_16(const gemm_product *p)
-{
-    return p->type == GEMM_F32 && p->b_packed != NULL && p->b_dtype != TSR_F32;
-}
-
-/* Panels that so many tiles meet are widened once, not by each. */
-static bool widens_first(const gemm_product *p, int64_t rows)
-{
-    enum { MANY_TILES = 8 };
-    return has_panels_of_16(p) && gemm_ceil_div(rows, p->kernel->mr) >= MANY_TILES;
-}
-
-/* Of a chunk's panel that a thread makes for itself. */
-static int64_t own_panel_nbytes(const gemm_product *p)
-{
-    const int64_t k = gemm_min(p->k, gemm_chunk_k(p));
-    return p->b_packed != NULL ? p->kernel->nr * k * 4 : gemm_panel_nbytes(p, k);
-}
 
 int32_t gemm_group_chunks(const gemm_product *p, int64_t rows, int64_t l2_nbytes)
 {
@@ -182,44 +20,14 @@ gemm_scratch gemm_take_scratch(const gemm_product *p, int64_t rows, tsr_arena *m
     const int64_t panels = gemm_ceil_div(gemm_min(p->n, kernel->block_columns), kernel->nr);
     const bool one_chunk = gemm_n_chunks(p) == 1;
     gemm_scratch s = {0};
-    if ((p->b_packed == NULL && !p->packs_b) || widens_first(p, rows))
-        s.panels = tsr_arena_take(memory, (size_t)(panels * p->group_chunks), (size_t)own_panel_nbytes(p));
+    if ((p->b_packed == NULL && !p->packs_b) || gemm_widens_first(p, rows))
+        s.panels = tsr_arena_take(memory, (size_t)(panels * p->group_chunks),
+                                  (size_t)gemm_own_panel_nbytes(p));
     if (!p->c_in_place)
         s.sums = tsr_arena_take(memory, (size_t)(one_chunk ? 2 : gemm_ceil_div(rows, kernel->mr) * panels),
                                 (size_t)(kernel->mr * kernel->nr) * sizeof(uint32_t));
     return s;
 }
-
-/* A panel of one chunk, and where its rows are. */
-typedef struct panel_view {
-    const void *data;
-    int64_t row; /* words */
-} panel_view;
-
-static const char *packed_panel(const gemm_product *p, int64_t chunk, int64_t j)
-{
-    return p->b_packed + j / p->kernel->nr * p->b_panel_nbytes +
-           gemm_panel_nbytes(p, chunk * gemm_chunk_k(p));
-}
-
-static panel_view panel_of(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, bool widens,
-                           char *scratch)
-{
-    const int64_t nr = p->kernel->nr, k0 = chunk * gemm_chunk_k(p), k = gemm_chunk_elements(p, chunk);
-    if (widens) {
-        p->kernel->widen((float *)(void *)scratch, packed_panel(p, chunk, j), p->b_dtype, k);
-        return (panel_view){scratch, nr};
-    }
-    if (p->b_packed != NULL) return (panel_view){packed_panel(p, chunk, j), nr};
-    const gemm_operand *b = &p->b;
-    const char *at = b->data + (k0 * b->row + j * b->col) * nbytes_of(b->dtype);
-    if (p->b_columns_in_place) return (panel_view){at, b->col};
-    if (p->b_in_place && n == nr) return (panel_view){at, b->row};
-    p->kernel->pack_b(scratch, at, b->dtype, b->row, b->col, k, n);
-    return (panel_view){scratch, nr};
-}
-
-/* --- tiles --- */
 
 /* A tile of finished sums which may not have left the micro-kernel: they go where C is once the next tile has
  * begun. */
@@ -254,38 +62,19 @@ static int64_t tile_rows(int64_t m, int64_t n_tiles, int64_t t, int64_t *first)
 typedef struct pass {
     const block *b;
     tsr_gemm_tile tile;
-    const char *a; /* the product's row 0, in this chunk */
-    int64_t a_row_nbytes;
-    const int32_t *a_sums;
+    gemm_rows rows; /* of A, the product's, in this chunk */
     int64_t steps;  /* that a micro-kernel makes along k */
     bool fetches_c; /* the next run's: tiles follow one another as their sums lie */
     bool stores;    /* sums are finished, and go where C is */
 } pass;
 
-static void find_a(const gemm_product *p, int64_t chunk, pass *s)
-{
-    tsr_gemm_tile *t = &s->tile;
-    if (p->a_packed != NULL) {
-        s->a = (const char *)packed_row(p, chunk, 0);
-        t->a_row = row_words(p, chunk), t->a_k = 1;
-        s->a_row_nbytes = t->a_row * 4;
-        if (p->kernel->multiplies_rows) t->a_row *= p->kernel->k_word;
-        if (p->a_sums != NULL) s->a_sums = sums_row(p, chunk, 0), t->a_sums_row = sums_of_row(p);
-    } else {
-        const gemm_operand *a = &p->a;
-        s->a = a->data + chunk * gemm_chunk_k(p) * a->col * nbytes_of(a->dtype);
-        t->a_row = a->row, t->a_k = a->col;
-        s->a_row_nbytes = a->row * nbytes_of(a->dtype);
-    }
-}
-
 static pass pass_of(const block *b, int64_t chunk)
 {
     const gemm_product *p = b->p;
     const int64_t k = gemm_chunk_elements(p, chunk), n_chunks = gemm_n_chunks(p);
-    const bool in_place = p->c_in_place, meets_16 = has_panels_of_16(p) && !b->widens;
+    const bool in_place = p->c_in_place, meets_16 = gemm_has_panels_of_16(p) && !b->widens;
     pass s = {.b = b, .stores = !in_place && chunk + 1 == n_chunks};
-    s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : padded_words(p, k),
+    s.tile = (tsr_gemm_tile){.k = p->type == GEMM_F32 ? k : gemm_padded_words(p, k),
                              .b_dtype = meets_16                ? p->b_dtype
                                         : p->b_columns_in_place ? p->b.dtype
                                                                 : TSR_F32,
@@ -298,7 +87,8 @@ static pass pass_of(const block *b, int64_t chunk)
                                                 : 0};
     s.steps = gemm_max(1, meets_16 && p->b_dtype == TSR_BF16 ? gemm_ceil_div(k, 2) : s.tile.k);
     s.tile.c_row = in_place ? p->store.c_row : p->kernel->nr;
-    find_a(p, chunk, &s);
+    s.rows = gemm_rows_of(p, chunk);
+    s.tile.a_row = s.rows.row, s.tile.a_k = s.rows.k, s.tile.a_sums_row = s.rows.sums_row;
     return s;
 }
 
@@ -307,18 +97,19 @@ static void store_finished(const gemm_product *p, const finished *f)
 {
     if (f->m == 0) return;
     tsr_gemm_store_args s = p->store;
-    const int64_t column = s.panel > 0 ? f->j / 2 : f->j, nbytes = nbytes_of(s.c_dtype);
+    const int64_t column = s.panel > 0 ? f->j / 2 : f->j, nbytes = gemm_nbytes_of(s.c_dtype);
     s.sums = f->sums, s.sums_row = p->kernel->nr;
     s.c = (char *)s.c + (f->i * s.c_row + column * s.c_col) * nbytes;
     if (s.row_scale != NULL) s.row_scale += f->i;
     if (s.column_scale != NULL) s.column_scale += column;
     if (s.gate_scale != NULL) s.gate_scale += column;
-    if (s.bias != NULL) s.bias = (const char *)s.bias + column * s.bias_stride * nbytes_of(s.bias_dtype);
+    if (s.bias != NULL) s.bias = (const char *)s.bias + column * s.bias_stride * gemm_nbytes_of(s.bias_dtype);
     if (s.gate_bias != NULL)
-        s.gate_bias = (const char *)s.gate_bias + column * s.gate_bias_stride * nbytes_of(s.gate_bias_dtype);
+        s.gate_bias = (const char *)s.gate_bias +
+                      column * s.gate_bias_stride * gemm_nbytes_of(s.gate_bias_dtype);
     if (s.residual != NULL)
         s.residual = (const char *)s.residual +
-                     (f->i * s.residual_row + column * s.residual_col) * nbytes_of(s.residual_dtype);
+                     (f->i * s.residual_row + column * s.residual_col) * gemm_nbytes_of(s.residual_dtype);
     p->store_kernel->store(&s, f->m, s.panel > 0 ? gemm_min(p->c_columns - column, s.panel / 2) : f->n);
 }
 
@@ -339,14 +130,14 @@ static uint32_t *sums_at(const block *b, int64_t i, int64_t j)
 }
 
 /* Tile of rows [i, i + m) of the product and the panel of n columns from j. */
-static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, const panel_view *panel,
+static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, const gemm_panel *panel,
                      const ahead *next)
 {
     const block *b = s->b;
     const gemm_product *p = b->p;
     tsr_gemm_tile t = s->tile;
-    t.a = s->a + i * s->a_row_nbytes;
-    if (s->a_sums != NULL) t.a_sums = s->a_sums + i * t.a_sums_row;
+    t.a = s->rows.a + i * s->rows.row_nbytes;
+    if (s->rows.sums != NULL) t.a_sums = s->rows.sums + i * s->rows.sums_row;
     t.b = panel->data, t.b_row = panel->row;
     t.ahead = next->step > 0 ? next->from : (const char *)panel->data, t.ahead_step = next->step;
     if (p->c_in_place)
@@ -379,7 +170,7 @@ static void run_panels(const block *b, int64_t n_tiles)
         const int64_t n = gemm_min(nr, b->n - j);
         for (int64_t chunk = 0; chunk < n_chunks; chunk++) {
             const pass s = pass_of(b, chunk);
-            const panel_view panel = panel_of(p, chunk, b->j + j, n, b->widens, b->scratch->panels);
+            const gemm_panel panel = gemm_panel_of(p, chunk, b->j + j, n, b->widens, b->scratch->panels);
             const int64_t part = gemm_panel_nbytes(p, gemm_chunk_elements(p, chunk)) / n_tiles;
             ahead next = {(const char *)panel.data + (n_tiles > 1 ? part * n_tiles : AHEAD_NBYTES),
                           p->b_packed != NULL ? part / s.steps : 0};
@@ -395,7 +186,8 @@ static void run_panels(const block *b, int64_t n_tiles)
 static ahead rows_ahead(const pass *s, int64_t i, int64_t m, int64_t n_parts, int64_t steps)
 {
     if (m == 0 || s->b->p->a_packed == NULL) return (ahead){NULL, 0};
-    return (ahead){s->a + i * s->a_row_nbytes, gemm_ceil_div(m * s->a_row_nbytes, n_parts * steps)};
+    const gemm_rows *rows = &s->rows;
+    return (ahead){rows->a + i * rows->row_nbytes, gemm_ceil_div(m * rows->row_nbytes, n_parts * steps)};
 }
 
 /*
@@ -410,14 +202,14 @@ static ahead panel_ahead(const pass *s, int64_t chunk, int64_t j, int64_t t, int
     const int64_t next_chunk = is_last ? 0 : chunk + 1, column = (is_last ? b->next->j : b->j) + j;
     if (p == NULL || p->b_packed == NULL || column >= p->n) return (ahead){NULL, 0};
     const int64_t part = gemm_ceil_div(gemm_panel_nbytes(p, gemm_chunk_elements(p, next_chunk)), n_tiles);
-    return (ahead){packed_panel(p, next_chunk, column) + t * part, gemm_ceil_div(part, s->steps)};
+    return (ahead){gemm_packed_panel(p, next_chunk, column) + t * part, gemm_ceil_div(part, s->steps)};
 }
 
 /* Some chunks in a row, whose panels stay in the second cache while all rows meet them. */
 typedef struct group {
     int64_t first, n;
     pass passes[GEMM_MOST_CHUNKS];
-    panel_view panels[GEMM_MOST_PANELS]; /* chunk by chunk */
+    gemm_panel panels[GEMM_MOST_PANELS]; /* chunk by chunk */
     gemm_fetch of_b, of_a;               /* of what comes next */
     gemm_fetch of_c;                     /* of the next tiles' rows of C, where the last chunk is one */
 } group;
@@ -432,9 +224,9 @@ static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
         g.passes[c] = pass_of(b, first + c);
         g.passes[c].fetches_c = !p->c_in_place && first + c > 0;
         for (int64_t j = 0; j < n_panels; j++)
-            g.panels[c * n_panels + j] = panel_of(
+            g.panels[c * n_panels + j] = gemm_panel_of(
                 p, first + c, b->j + j * nr, gemm_min(nr, b->n - j * nr), b->widens,
-                b->scratch->panels + (c * n_panels + j) * own_panel_nbytes(p));
+                b->scratch->panels + (c * n_panels + j) * gemm_own_panel_nbytes(p));
     }
     const bool is_last = first + n == gemm_n_chunks(p);
     g.of_b = is_last ? gemm_fetch_of_next_b(b->next, n_times)
@@ -477,7 +269,7 @@ static void run_rows(block *b, int64_t n_tiles)
 {
     const gemm_product *p = b->p;
     const int64_t n_chunks = gemm_n_chunks(p);
-    const bool few_rows = p->a_packed == NULL || b->m * row_words(p, 0) * 4 <= GEMM_ROOM_NBYTES;
+    const bool few_rows = p->a_packed == NULL || b->m * gemm_rows_of(p, 0).row_nbytes <= GEMM_ROOM_NBYTES;
     b->fetches_panels = p->b_packed != NULL && p->type != GEMM_S4 && !b->widens && few_rows;
     const int64_t most = b->fetches_panels ? 1 : p->group_chunks;
     for (int64_t first = 0; first < n_chunks; first += most) {
@@ -495,7 +287,7 @@ void gemm_run_blocks(const gemm_product *p, int64_t i, int64_t m, int64_t j, int
                .m = m,
                .scratch = scratch,
                .has_one_chunk = gemm_n_chunks(p) == 1,
-               .widens = widens_first(p, m)};
+               .widens = gemm_widens_first(p, m)};
     finished last = {.m = 0};
     b.last = &last;
     _Alignas(64) char tiles[64];

@@ -24,7 +24,7 @@ gemm_fetch gemm_fetch_nothing(void) { return (gemm_fetch){.lines = 0}; }
 gemm_fetch gemm_fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int64_t n, int64_t n_times)
 {
     const gemm_operand *b = &p->b;
-    const int64_t size = (int64_t)tsr_dtype_nbytes(b->dtype), k0 = chunk * gemm_chunk_k(p);
+    const int64_t size = gemm_nbytes_of(b->dtype), k0 = chunk * gemm_chunk_k(p);
     const int64_t k = gemm_min(p->group_chunks * gemm_chunk_k(p), p->k - k0);
     const char *at = b->data + (k0 * b->row + j * b->col) * size;
     if (p->b_packed == NULL && b->col == 1)
@@ -45,7 +45,7 @@ gemm_fetch gemm_fetch_of_a(const gemm_next *next, int64_t n_times)
 {
     const gemm_product *p = next->p;
     if (p == NULL || !next->new_rows || p->a_packed != NULL || p->a.col != 1) return gemm_fetch_nothing();
-    const int64_t size = (int64_t)tsr_dtype_nbytes(p->a.dtype), row_nbytes = gemm_chunk_elements(p, 0) * size;
+    const int64_t size = gemm_nbytes_of(p->a.dtype), row_nbytes = gemm_chunk_elements(p, 0) * size;
     if (next->m * row_nbytes > GEMM_ROOM_NBYTES) return gemm_fetch_nothing();
     return fetch_of(p->a.data + next->i * p->a.row * size, next->m, row_nbytes, p->a.row * size, n_times,
                     MOST_LINES);
@@ -54,7 +54,7 @@ gemm_fetch gemm_fetch_of_a(const gemm_next *next, int64_t n_times)
 gemm_fetch gemm_fetch_of_c(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, int64_t n_times)
 {
     const tsr_gemm_store_args *c = &p->store;
-    const int64_t size = (int64_t)tsr_dtype_nbytes(c->c_dtype), row_nbytes = c->c_row * size;
+    const int64_t size = gemm_nbytes_of(c->c_dtype), row_nbytes = c->c_row * size;
     const int64_t later = i + p->kernel->mr; /* than the first tile's rows */
     if (!p->kernel->keeps_sums || c->c_col != 1 || c->panel > 0 || later >= i + m)
         return gemm_fetch_nothing();

@@ -209,8 +209,8 @@ static void own_a_rows(const split_job *job, gemm_product *p, int64_t row_block,
     const gemm_product *own = &s->of_slot[slot];
     int64_t first;
     const int64_t m = part_of(p->m, row_block, s->n_row_blocks, &first);
-    const int64_t a_nbytes = (int64_t)tsr_dtype_nbytes(p->a.dtype);
-    const int64_t c_nbytes = (int64_t)tsr_dtype_nbytes(p->store.c_dtype);
+    const int64_t a_nbytes = gemm_nbytes_of(p->a.dtype);
+    const int64_t c_nbytes = gemm_nbytes_of(p->store.c_dtype);
     p->m = m;
     p->a.data += first * p->a.row * a_nbytes;
     p->store.c = (char *)p->store.c + first * p->store.c_row * c_nbytes;

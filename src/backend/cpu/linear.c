@@ -91,7 +91,7 @@ static int64_t rows_nbytes(const packed_weight *w, const tsr_weight_layout *l)
     const int64_t nr = w->p.kernel->nr;
     if (is_quantised(l))
         return nr * (round_up(l->k, TSR_ALIGN) + (int64_t)(sizeof(float) + 1) * tsr_weight_n_groups(l));
-    return l->gated ? nr * gemm_min(l->k, PIECE) * (int64_t)tsr_dtype_nbytes(l->dtype) : 0;
+    return l->gated ? nr * gemm_min(l->k, PIECE) * gemm_nbytes_of(l->dtype) : 0;
 }
 
 /* Column c of panel `panel`: its source and row there; NULL beyond the last. */
@@ -153,7 +153,7 @@ static void pack_quantised(const pack_job *job, int64_t panel, char *rows)
 /* Columns of a gated panel, elements [k0, k0 + k), as rows of k. */
 static void gather_rows(const pack_job *job, int64_t panel, int64_t k0, int64_t k, char *rows)
 {
-    const int64_t nr = job->w.p.kernel->nr, size = (int64_t)tsr_dtype_nbytes(job->args->layout.dtype);
+    const int64_t nr = job->w.p.kernel->nr, size = gemm_nbytes_of(job->args->layout.dtype);
     for (int64_t c = 0; c < nr; c++, rows += k * size) {
         int64_t row;
         const tsr_weight_source *source = source_of(job, panel, c, &row);
