@@ -17,7 +17,7 @@
 #include "kit/kit.h"
 #include "kit/tensor.h"
 
-enum { MAX_MR = 16, MAX_NR = 32, MAX_K = 640 };
+enum { MAX_MR = 32, MAX_NR = 32, MAX_K = 640 };
 
 typedef void (*tile_run)(const tsr_gemm_tile *tile, int64_t m, int64_t n);
 
@@ -25,9 +25,14 @@ static inline void for_each_kernel(const tsr_gemm_kernel *const *kernels,
                                    void (*check)(const tsr_gemm_kernel *kernel))
 {
     for (; *kernels != NULL; kernels++) {
-        const bool in_tiles = (*kernels)->enter != NULL; /* check_gemm_bf16 has those of AMX */
-        if (tsr_isa_missing((*kernels)->isa) != NULL || in_tiles) continue;
-        check(*kernels);
+        const tsr_gemm_kernel *kernel = *kernels;
+        const bool elsewhere = kernel->enter != NULL &&
+                               kernel->pack_s4 == NULL; /* check_gemm_bf16 has s8 on AMX */
+        if (tsr_isa_missing(kernel->isa) != NULL || elsewhere) continue;
+        _Alignas(64) char tiles[64];
+        if (kernel->enter != NULL) kernel->enter(tiles);
+        check(kernel);
+        if (kernel->leave != NULL) kernel->leave(tiles);
         kit_free_all();
     }
 }

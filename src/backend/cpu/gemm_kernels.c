@@ -33,7 +33,8 @@ extern const tsr_gemm_kernel tsr_gemm_bf16_amx, tsr_gemm_bf16_avx512bf16, tsr_ge
     tsr_gemm_bf16_plain16;
 extern const tsr_gemm_kernel tsr_gemm_s8_amx, tsr_gemm_s8_avx512vnni, tsr_gemm_s8_avxvnni,
     tsr_gemm_s8_plainamx;
-extern const tsr_gemm_kernel tsr_gemm_s4_avx512vnni, tsr_gemm_s4_avxvnni;
+extern const tsr_gemm_kernel tsr_gemm_s4_amx, tsr_gemm_s4_avx512vnni, tsr_gemm_s4_avxvnni,
+    tsr_gemm_s4_plainamx;
 
 const tsr_gemm_kernel *const tsr_gemm_f32_kernels[] = {
     IF_X86(&tsr_gemm_f32_avx512) IF_X86(&tsr_gemm_f32_avx2) & tsr_gemm_f32_portable,
@@ -54,10 +55,10 @@ const tsr_gemm_kernel *const tsr_gemm_s8_kernels[] = {
 };
 
 const tsr_gemm_kernel *const tsr_gemm_s4_kernels[] = {
-    IF_X86(&tsr_gemm_s4_avx512vnni) IF_X86(&tsr_gemm_s4_avx512) IF_X86(&tsr_gemm_s4_avxvnni)
-            IF_X86(&tsr_gemm_s4_avx2) &
+    IF_AMX(&tsr_gemm_s4_amx) IF_X86(&tsr_gemm_s4_avx512vnni) IF_X86(&tsr_gemm_s4_avx512)
+            IF_X86(&tsr_gemm_s4_avxvnni) IF_X86(&tsr_gemm_s4_avx2) &
         tsr_gemm_s4_portable,
-    IF_PLAIN(&tsr_gemm_s4_plain8) IF_PLAIN(&tsr_gemm_s4_plain16) NULL,
+    IF_PLAIN(&tsr_gemm_s4_plainamx) IF_PLAIN(&tsr_gemm_s4_plain8) IF_PLAIN(&tsr_gemm_s4_plain16) NULL,
 };
 
 const tsr_gemm_store_kernel *const tsr_gemm_store_kernels[] = {

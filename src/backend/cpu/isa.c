@@ -41,7 +41,7 @@ bool tsr_isa_is_plain(tsr_isa isa) { return isa >= TSR_ISA_PLAIN8; }
 /* Feature bits of cpuid (Intel SDM volume 2A, CPUID), as (leaf, register, bit). */
 enum { LEAF1_FMA = 1 << 12, LEAF1_OSXSAVE = 1 << 27, LEAF1_AVX = 1 << 28, LEAF1_F16C = 1 << 29 }; /* ecx */
 enum { LEAF7_AVX2 = 1 << 5, LEAF7_F = 1 << 16, LEAF7_DQ = 1 << 17, LEAF7_BW = 1 << 30 };          /* ebx */
-enum { LEAF7_VNNI = 1 << 11 };                                                                    /* ecx */
+enum { LEAF7_GFNI = 1 << 8, LEAF7_VNNI = 1 << 11 };                                               /* ecx */
 enum { LEAF7_AMX_BF16 = 1 << 22, LEAF7_AMX_TILE = 1 << 24, LEAF7_AMX_INT8 = 1 << 25 };            /* edx */
 enum { LEAF7_1_AVXVNNI = 1 << 4, LEAF7_1_BF16 = 1 << 5 }; /* subleaf 1, eax */
 static const uint32_t leaf7_vl = 1u << 31;                /* ebx */
@@ -110,6 +110,8 @@ static void look(void)
         slower[TSR_ISA_AVX512BF16] = "this processor multiplies BF16 at half the rate of f32";
     if ((d & need_amx) != need_amx)
         m[TSR_ISA_AMX] = "the processor lacks AMX tiles, BF16 or INT8";
+    else if (!(c & LEAF7_GFNI))
+        m[TSR_ISA_AMX] = "the processor lacks GFNI";
     else if ((saved & 0x60000) != 0x60000)
         m[TSR_ISA_AMX] = "the kernel does not save the AMX tiles";
 }

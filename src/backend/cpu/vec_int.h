@@ -21,6 +21,7 @@
 #include <emmintrin.h>
 #endif
 
+typedef int8_t vi8x4 __attribute__((vector_size(4 * TSR_LANES)));
 typedef int16_t vi16x2 __attribute__((vector_size(4 * TSR_LANES)));
 typedef uint16_t vu16x2 __attribute__((vector_size(4 * TSR_LANES)));
 
@@ -85,6 +86,28 @@ TSR_INLINE vu32 vu32_from_u8(const uint8_t *p)
     return v;
 #endif
 }
+
+/* The low (half 0) or high half of each byte, as a byte: 0 .. 15; or -8 .. 7, 8 less. */
+#if TSR_LANES == 16 && defined(__GFNI__)
+/* One instruction: bits of a byte times a matrix of bits, whose row for the lowest bit comes first. */
+TSR_INLINE vu32 vu32_half_bytes(vu32 bytes, const int half)
+{
+    const __m512i bits = _mm512_set1_epi64(half == 0 ? 0x0102040800000000 : 0x1020408000000000);
+    return (vu32)_mm512_gf2p8affine_epi64_epi8((__m512i)bytes, bits, 0);
+}
+TSR_INLINE vu32 vu32_half_bytes_less_8(vu32 bytes, const int half)
+{
+    const __m512i bits = _mm512_set1_epi64((long long)(half == 0 ? 0x0102040808080808 : 0x1020408080808080));
+    return (vu32)_mm512_gf2p8affine_epi64_epi8((__m512i)bytes, bits,
+                                               0xf8); /* bit 3, turned over, as the sign */
+}
+#else
+TSR_INLINE vu32 vu32_half_bytes(vu32 bytes, const int half) { return bytes >> (4 * half) & 0x0f0f0f0fu; }
+TSR_INLINE vu32 vu32_half_bytes_less_8(vu32 bytes, const int half)
+{
+    return (vu32)((vi8x4)vu32_half_bytes(bytes, half) - 8);
+}
+#endif
 
 /* Pairs of the even or the odd bytes of quads, widened. */
 TSR_INLINE vi16x2 even_u8(vu32 quads) { return (vi16x2)(quads & 0x00ff00ffu); }

@@ -214,7 +214,7 @@ static void run_scores(const tsr_attention_group *g)
     bool near = are_near(g->m), now = false;
     memcpy(sums[now], g->l, sizeof sums[now]);
     finish();
-    configure(MR, TILE_ROWS);
+    configure(MR, TILE_ROWS, K_ALIGN);
     for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
         float *const s = t->s + j % TSR_ATTENTION_BLOCKS * MR * NR;
         char *const last = (char *)(t->s + (j + TSR_ATTENTION_BLOCKS - 1) % TSR_ATTENTION_BLOCKS * MR * NR);
@@ -322,7 +322,7 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
     tile_product s = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
     tile_product dp = product_with_keys(g->dout, g->dout_row, g->v, g->v_words, t->begin);
     finish();
-    configure(MR, TILE_ROWS);
+    configure(MR, TILE_ROWS, K_ALIGN);
     for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
         float *const at = t->s + j % TSR_ATTENTION_BLOCKS * 2 * block;
         float *const done = t->s + (j + 1) % TSR_ATTENTION_BLOCKS * 2 * block;

@@ -4,17 +4,12 @@
  * Include once, behind definitions of TILE_ADD(c, a, b), the product in the family's type, and
  * ELEMENT_NBYTES.
  *
- *     tiles (8)            B0       B1          A: row m is a row of memory, 16 words of k for each step
- *                      +--------+--------+      B: a tile is 16 word rows of the panel, half of each
- *               A0     |  C00   |  C01   |
- *                      +--------+--------+
- *               A1     |  C10   |  C11   |
- *                      +--------+--------+
- *
- * A step is 16 words of k: four products of 16 cycles each, and 4 KiB of loads, 64 bytes a cycle, of which
- * the second cache gives 48. So A is to stay in the first one, as the chunk's length sees to, while its 32
- * rows are used for panel after panel, and B is loaded with the hint that nobody needs it again: 0.88 of the
- * peak, which is 0.71 with chunks of twice the length. (Measured on an Emerald Rapids, as what follows.)
+ * The tiles are drawn in amx_tiles.h. A: row m is a row of memory, 16 words of k for each step; B: a tile is
+ * 16 word rows of the panel, half of each. A step is 16 words of k: four products of 16 cycles each, and 4
+ * KiB of loads, 64 bytes a cycle, of which the second cache gives 48. So A is to stay in the first one, as
+ * the chunk's length sees to, while its 32 rows are used for panel after panel, and B is loaded with the hint
+ * that nobody needs it again: 0.88 of the peak, which is 0.71 with chunks of twice the length. (Measured on
+ * an Emerald Rapids, as what follows.)
  *
  * The processor renames tiles: a step's loads overtake the last one's products, if all four come before its
  * own; with a product behind each load a step takes 72 cycles. What it cannot hide is the end of a tile,
@@ -29,96 +24,16 @@
 #ifndef TSR_KERNEL_GEMM_AMX_H
 #define TSR_KERNEL_GEMM_AMX_H
 
-#include <assert.h>
-#include <stdbool.h>
-
+#include "backend/cpu/kernel/amx_tiles.h"
 #include "backend/cpu/kernel/gemm.h"
-#include "backend/cpu/tile.h"
 
 enum {
-    TILE_ROWS = 16,
-    TILE_NBYTES = 64,
-    MR = 2 * TILE_ROWS,
-    NR = 2 * TILE_ROWS,
     K_ALIGN = 16,        /* words: the depth of a tile */
     CHUNK_WORDS = 256,   /* 32 rows of A take 32 KiB of the first cache's 48 */
     BLOCK_ROWS = 512,    /* the sums of a block take half of the second cache, ... */
     BLOCK_COLUMNS = 512, /* ... a chunk's panels a quarter                         */
     FETCH_STEPS = 8      /* the last ones, with which what C is next is fetched */
 };
-
-#define C00 0
-#define C01 1
-#define C10 2
-#define C11 3
-#define A0  4
-#define A1  5
-#define B0  6
-#define B1  7
-
-/*
- * C whose sums are still in this thread's tiles, 32 x 32 of them: each is stored just before the next run's
- * product takes its tile, so that the products of a run go on behind those of the last. c NULL: none.
- */
-static _Thread_local struct {
-    char *c;
-    int64_t c_stride;
-} held;
-
-TSR_INLINE void store_tiles(char *c, int64_t stride, const bool lower, const bool right)
-{
-    TILE_STORE(C00, c, stride);
-    if (right) TILE_STORE(C01, c + TILE_NBYTES, stride);
-    if (lower) TILE_STORE(C10, c + TILE_ROWS * stride, stride);
-    if (lower && right) TILE_STORE(C11, c + TILE_ROWS * stride + TILE_NBYTES, stride);
-}
-
-static void finish(void)
-{
-    if (held.c == NULL) return;
-    store_tiles(held.c, held.c_stride, true, true);
-    held.c = NULL;
-}
-
-/* The rows of A and words of a row of B that this thread's tiles are configured for, 0 if something else. */
-static _Thread_local int32_t configured_rows, configured_words;
-
-static void configure(int64_t m, int64_t words)
-{
-    if (configured_rows == m && configured_words == words) return;
-    finish();
-    const int64_t upper = m < TILE_ROWS ? m : TILE_ROWS, lower = m - upper, nbytes = 4 * words;
-    const int64_t rows[8] = {[C00] = upper, [C01] = upper, [C10] = lower,    [C11] = lower,
-                             [A0] = upper,  [A1] = lower,  [B0] = TILE_ROWS, [B1] = TILE_ROWS};
-    tile_config config = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        config.rows[t] = (uint8_t)rows[t];
-        config.row_nbytes[t] = (uint16_t)(rows[t] == 0 ? 0 : t == A0 || t == A1 ? TILE_NBYTES : nbytes);
-    }
-    tile_configure(&config);
-    configured_rows = (int32_t)m, configured_words = (int32_t)words;
-}
-
-static void enter(void *saved)
-{
-    tile_config config;
-    assert(held.c == NULL);
-    tile_configuration(&config);
-    memcpy(saved, &config, sizeof config);
-    configured_rows = 0;
-}
-
-static void leave(const void *saved)
-{
-    tile_config config;
-    assert(held.c == NULL);
-    memcpy(&config, saved, sizeof config);
-    if (config.palette == 0)
-        tile_release(); /* back to tiles that a switch of threads need not save */
-    else
-        tile_configure(&config);
-    configured_rows = 0;
-}
 
 /*
  * What a product reads and writes. Strides in bytes. Handed on by its address: a copy is made of loads wider
@@ -247,7 +162,7 @@ static void multiply_tiles(const tile_product *p, int64_t m, int64_t n)
         if (!p->adds) clear(p, m, n);
         return;
     }
-    configure(m, TILE_ROWS);
+    configure(m, TILE_ROWS, K_ALIGN);
     if (!(lower && right)) finish();
     if (lower && right)
         multiply(p, true, true);
@@ -287,7 +202,7 @@ static void multiply_columns(const tile_product *p, int64_t m, int64_t n)
     } else {
         memset(turned, 0, sizeof turned);
     }
-    configure(n, m);
+    configure(n, m, K_ALIGN);
     TILE_LOAD(C00, turned, TILE_NBYTES);
     if (lower) TILE_LOAD(C10, turned_lower, TILE_NBYTES);
     for (int64_t s = 0; s < p->n_steps; s++, a += TILE_NBYTES, b += TILE_NBYTES) {
