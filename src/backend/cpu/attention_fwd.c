@@ -309,33 +309,31 @@ static void attend_to_tile(const block *b, int64_t tile)
         if (seen[g].begin < seen[g].end) attend_as_group(b, i, keys, seen[g], all);
 }
 
-static float sum_of_row(const block *b, int64_t i)
-{
-    float sums[16] = {0};
-    assert(b->w->l_row <= 16);
-    memcpy(sums, b->l + i * b->w->l_row, (size_t)b->w->l_row * sizeof *sums);
-    for (int n = 8; n > 0; n /= 2)
-        for (int j = 0; j < n; j++) sums[j] += sums[j + n];
-    return sums[0];
-}
-
-/* out = O / l and lse of the rows from `first` on; rows that saw nothing, or are padding, are empty. */
+/* out = O / l and lse of the rows from `first` on; rows that are padding are empty. */
 static void finish(const block *b, const attention_sequence *s, int64_t head, int64_t first, int64_t n_rows)
 {
     const forward *w = b->w;
     const int64_t used = b->queries.end - b->queries.begin;
     const attention_rows lse = attention_q_rows(&w->a->lse, s, head, first);
-    const float kept = w->bf16 ? attention_keep_scale(w->a) : 1;
     attention_rows out = attention_q_rows(&w->a->out, s, head, first);
-    for (int64_t i = 0; i < n_rows; i++, out.data = attention_row(&out, 1)) {
-        const float l = i < used ? sum_of_row(b, i) : 0;
-        if (l == 0)
-            attention_clear_rows(&out, 1, w->a->dv);
-        else
-            w->score->store(out.data, out.dtype, out.col, b->o + i * w->o_stride, w->a->dv, kept / l);
-        if (lse.data != NULL)
-            ((float *)lse.data)[i * lse.row] = l == 0 ? -INFINITY : b->m[i] * 0.693147181f + logf(l);
-    }
+    const tsr_attention_outputs outputs = {.n_rows = used,
+                                           .dv = w->a->dv,
+                                           .o = b->o,
+                                           .m = b->m,
+                                           .l = b->l,
+                                           .o_stride = w->o_stride,
+                                           .l_row = w->l_row,
+                                           .kept = w->bf16 ? attention_keep_scale(w->a) : 1,
+                                           .out = out.data,
+                                           .dtype = out.dtype,
+                                           .out_row = out.row,
+                                           .out_col = out.col,
+                                           .lse = lse.data,
+                                           .lse_row = lse.row};
+    w->score->finish(&outputs);
+    out.data = attention_row(&out, used);
+    attention_clear_rows(&out, n_rows - used, w->a->dv);
+    for (int64_t i = used; i < n_rows && lse.data != NULL; i++) ((float *)lse.data)[i * lse.row] = -INFINITY;
 }
 
 static void start(block *b, const attention_sequence *s, int64_t head, float *q, float *packed)

@@ -17,6 +17,8 @@
  */
 #include "backend/cpu/kernel/attention_score_f32.h"
 
+#include <math.h>
+
 #include "backend/cpu/vec_bf16.h"
 #include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_math.h"
@@ -142,6 +144,9 @@ static void store(void *dst, tsr_dtype dtype, int64_t stride, const float *src, 
         return;
     }
     int64_t j = 0;
+    for (; dtype == TSR_BF16 && j + 2 * VL <= n; j += 2 * VL)
+        bf16_from_two_vf32((uint16_t *)dst + j, vf32_load(src + j) * factor,
+                           vf32_load(src + j + VL) * factor);
     for (; j + VL <= n; j += VL) vf32_store_as(dst, dtype, j, vf32_load(src + j) * factor);
     if (j < n) vf32_store_as_n(dst, dtype, j, vf32_load_n(src + j, n - j) * factor, n - j);
 }
@@ -337,6 +342,34 @@ static void forward(const tsr_attention_rows *t, float *m, float *l, float *o, i
     }
 }
 
+/* l of n rows from r on, VL at most. */
+static void sums_of_rows(const tsr_attention_outputs *t, int64_t r, int64_t n, float *sums)
+{
+    if (t->l_row == 1) {
+        memcpy(sums, t->l + r, (size_t)n * sizeof *sums);
+        return;
+    }
+    vf32 lanes[VL];
+    for (int64_t i = 0; i < VL; i++) lanes[i] = i < n ? vf32_load(t->l + (r + i) * VL) : vf32_splat(0);
+    vf32_store(sums, vf32_sums(lanes));
+}
+
+static void finish(const tsr_attention_outputs *t)
+{
+    const int64_t size = t->dtype == TSR_F32 ? 4 : 2;
+    float sums[VL];
+    for (int64_t r = 0; r < t->n_rows; r++) {
+        if (r % VL == 0) sums_of_rows(t, r, t->n_rows - r < VL ? t->n_rows - r : VL, sums);
+        const float l = sums[r % VL];
+        char *out = (char *)t->out + r * t->out_row * size;
+        if (l != 0)
+            store(out, t->dtype, t->out_col, t->o + r * t->o_stride, t->dv, t->kept / l);
+        else
+            for (int64_t j = 0; j < t->dv; j++) memset(out + j * t->out_col * size, 0, (size_t)size);
+        if (t->lse != NULL) t->lse[r * t->lse_row] = l == 0 ? never : t->m[r] * 0.693147181f + logf(l);
+    }
+}
+
 TSR_INLINE void backward_row(const tsr_attention_rows *t, int64_t r, const score_path path,
                              const bool to_bf16, columns seen, float lse, float delta, float *dp,
                              float *dbias)
@@ -475,6 +508,7 @@ const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .lanes = VL,
     .forward = forward,
     .backward = backward,
+    .finish = finish,
     .store = store,
     .dot = dot,
     .finite = finite,

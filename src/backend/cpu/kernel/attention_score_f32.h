@@ -68,6 +68,20 @@ typedef struct tsr_attention_rows {
     int64_t p_before; /* columns before `begin` that are done; forward: they follow m as it rises */
 } tsr_attention_rows;
 
+/* Rows of out and lse, and what `forward` left of them. */
+typedef struct tsr_attention_outputs {
+    int64_t n_rows, dv;
+    const float *o, *m, *l;
+    int64_t o_stride;
+    int64_t l_row; /* floats that l has of a row, 1 or `lanes` */
+    float kept;    /* what dropout's survivors are multiplied by */
+    void *out;
+    tsr_dtype dtype;
+    int64_t out_row, out_col;
+    float *lse; /* NULL: not wanted */
+    int64_t lse_row;
+} tsr_attention_outputs;
+
 typedef struct tsr_attention_score_f32_kernel {
     const char *name;
     tsr_isa isa;
@@ -91,6 +105,9 @@ typedef struct tsr_attention_score_f32_kernel {
      */
     void (*backward)(const tsr_attention_rows *rows, int64_t width, const float *lse, const float *delta,
                      float *dp, float *dbias, int64_t dp_stride);
+
+    /* out = kept O / l and lse = ln(l 2^m); 0 and -Inf where l is 0. */
+    void (*finish)(const tsr_attention_outputs *outputs);
 
     /* dst[j * stride] = factor * src[j]; dst is f32, bf16 or f16. */
     void (*store)(void *dst, tsr_dtype dtype, int64_t stride, const float *src, int64_t n, float factor);
