@@ -196,15 +196,14 @@ static void multiply_scores(attention_bwd_tile *t, int64_t i, attention_span col
     attention_product_columns(&p, &columns);
 }
 
-/* P and dS of the columns from the group's first on that need no more than products and a softmax: where
- * those end. */
-static int64_t find_whole_part(attention_bwd_tile *t, const tsr_attention_rows *rows, int64_t i,
-                               const float *delta)
+/*
+ * P and dS of a group's rows, if they need no more than products, a window and a softmax. Only of the blocks
+ * that some row sees something of: to the others no product comes, of these rows or of those keys.
+ */
+static bool find_at_once(attention_bwd_tile *t, const tsr_attention_rows *rows, int64_t i, const float *delta)
 {
     const attention_backward *w = t->w;
-    if (!w->fuses || !rows->to_bf16 || rows->n_rows != w->gemm->mr) return rows->begin;
-    const int64_t end = w->score->whole_end(rows);
-    if (end == rows->begin) return end;
+    if (!w->fuses || !rows->to_bf16 || rows->n_rows != w->gemm->mr) return false;
     tsr_attention_bwd_group group = {.rows = *rows,
                                      .q = attention_left_row(w->gemm, &t->q_left, i),
                                      .q_row = t->q_left.row,
@@ -216,12 +215,13 @@ static int64_t find_whole_part(attention_bwd_tile *t, const tsr_attention_rows *
                                      .v_words = w->dout_words,
                                      .lse = t->lse + i,
                                      .delta = delta,
+                                     .score = w->score,
                                      .ds = (uint16_t *)(void *)(t->dp + i * w->s_stride),
                                      .fetch = attention_fetch_some,
                                      .fetch_later = &t->fetch};
-    group.rows.s = t->blocks, group.rows.end = end;
+    group.rows.s = t->blocks;
     group.rows.p = (uint16_t *)(void *)rows->s, group.rows.p_stride = 2 * rows->s_stride;
-    return w->gemm->run_gradients(&group) ? end : rows->begin;
+    return w->score->is_windowed(rows, group.whole) && w->gemm->run_gradients(&group);
 }
 
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
@@ -246,9 +246,7 @@ bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias)
                                    .s_stride = w->s_stride,
                                    .alpha = t->features.alpha,
                                    .to_bf16 = w->bf16 && !dbias};
-        const int64_t end = find_whole_part(t, &rows, i, delta + i);
-        rows.p_before = end - rows.begin, rows.begin = end;
-        if (rows.p_before == width) continue;
+        if (find_at_once(t, &rows, i, delta + i)) continue;
         multiply_scores(t, i, (attention_span){rows.begin, rows.end});
         float *dp = t->dp + i * w->s_stride;
         w->score->backward(&rows, width, t->lse + i, delta + i, dp, dbias ? dp : NULL, w->s_stride);

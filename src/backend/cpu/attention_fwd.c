@@ -171,7 +171,8 @@ typedef struct block {
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
-    attention_span next; /* keys of the tile that comes next */
+    bool begun[ATTENTION_MAX_GROUPS]; /* groups of rows that have an O to add to */
+    attention_span next;              /* keys of the tile that comes next */
 } block;
 
 /* Some of what is packed. */
@@ -205,6 +206,7 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     const void *q = attention_left_row(w->gemm, &b->q, i);
     const float *k = b->k + keys.begin * w->q_words;
     float *m = b->m + i, *l = b->l + i * w->l_row, *o = b->o + i * w->o_stride;
+    const int64_t dv = b->begun[i / mr] ? w->a->dv : 0; /* that there is of O */
     float *s = b->s + (w->fuses_softmax ? mr * w->p_words : 0);
     tsr_attention_rows t = {.features = &b->features,
                             .row = b->queries.begin + i,
@@ -219,29 +221,19 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                             .p = (uint16_t *)(void *)b->s,
                             .p_stride = (w->fuses_softmax ? w->p_words : w->s_stride) * k_word};
     const attention_left p = {t.p, t.p_stride};
-    const int64_t whole_end = w->fuses_softmax && rows == mr ? w->score->whole_end(&t) : t.begin;
-    *fetched = whole_end > t.begin;
+    tsr_attention_group group = {.rows = t};
+    *fetched = w->fuses_softmax && rows == mr && w->score->is_windowed(&t, group.whole);
     if (*fetched) {
         const attention_part next[2] = {part_of_next(b, i, true), part_of_next(b, i, false)};
-        tsr_attention_group group = {.rows = t,
-                                     .q = q,
-                                     .q_row = b->q.row,
-                                     .k = k,
-                                     .k_words = w->q_words,
-                                     .ahead = {next[0].from, next[1].from},
-                                     .ahead_nbytes = {next[0].nbytes, next[1].nbytes},
-                                     .m = m,
-                                     .l = l,
-                                     .o = o,
-                                     .o_stride = w->o_stride,
-                                     .dv = w->a->dv,
-                                     .score = w->score};
-        group.rows.end = whole_end;
+        for (int j = 0; j < 2; j++) group.ahead[j] = next[j].from, group.ahead_nbytes[j] = next[j].nbytes;
+        group.q = q, group.q_row = b->q.row;
+        group.k = k, group.k_words = w->q_words;
+        group.m = m, group.l = l;
+        group.o = o, group.o_stride = w->o_stride, group.dv = dv;
+        group.score = w->score;
         w->gemm->run_scores(&group);
-        t.begin = whole_end, t.p_before = whole_end - seen.begin;
+        return p;
     }
-    if (t.begin == t.end) return p;
-    const attention_span rest = {t.begin, t.end};
     const attention_product scores = {.gemm = w->gemm,
                                       .a = q,
                                       .a_row = b->q.row,
@@ -257,13 +249,13 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                                       .alpha = 1,
                                       .beta = 0,
                                       .ahead = ahead};
-    attention_product_columns(&scores, &rest);
-    w->score->forward(&t, m, l, o, w->o_stride, w->a->dv);
+    attention_product_columns(&scores, &seen);
+    w->score->forward(&t, m, l, o, w->o_stride, dv);
     return p;
 }
 
 /* One group of rows, from row i on, against a key tile. */
-static void attend_as_group(const block *b, int64_t i, attention_span keys, attention_span seen, bool all)
+static void attend_as_group(block *b, int64_t i, attention_span keys, attention_span seen, bool all)
 {
     const forward *w = b->w;
     const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = keys.end - keys.begin;
@@ -285,7 +277,7 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
         .n = w->a->dv,
         .k = n,
         .alpha = 1,
-        .beta = 1,
+        .beta = b->begun[i / w->gemm->mr] ? 1 : 0,
         .ahead = i == 0 && !fetched && keys.end < b->features.lk ? k + n * w->q_words : NULL};
     if (all) {
         attention_product_depth(&out, &seen);
@@ -293,9 +285,10 @@ static void attend_as_group(const block *b, int64_t i, attention_span keys, atte
         const attention_pairs pairs = {&b->features, b->queries.begin + i, keys.begin, false};
         attention_product_visible(&out, &seen, &pairs, b->gather);
     }
+    b->begun[i / w->gemm->mr] = true;
 }
 
-static void attend_to_tile(const block *b, int64_t tile)
+static void attend_to_tile(block *b, int64_t tile)
 {
     const forward *w = b->w;
     const int64_t mr = w->gemm->mr, rows = b->queries.end - b->queries.begin;
@@ -313,7 +306,11 @@ static void attend_to_tile(const block *b, int64_t tile)
 static void finish(const block *b, const attention_sequence *s, int64_t head, int64_t first, int64_t n_rows)
 {
     const forward *w = b->w;
-    const int64_t used = b->queries.end - b->queries.begin;
+    const int64_t used = b->queries.end - b->queries.begin, mr = w->gemm->mr;
+    for (int64_t i = 0; i < used; i += mr) /* a sink alone */
+        if (!b->begun[i / mr])
+            memset(b->o + i * w->o_stride, 0,
+                   (size_t)(attention_min(mr, used - i) * w->o_stride) * sizeof *b->o);
     const attention_rows lse = attention_q_rows(&w->a->lse, s, head, first);
     attention_rows out = attention_q_rows(&w->a->out, s, head, first);
     const tsr_attention_outputs outputs = {.n_rows = used,
@@ -349,7 +346,7 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
         const attention_rows v = attention_k_rows(&w->a->v, s, head / w->group, 0);
         b->v = (attention_matrix){v.data, v.row};
     }
-    memset(b->o, 0, (size_t)(n * w->o_stride) * sizeof *b->o);
+    memset(b->begun, 0, sizeof b->begun);
     memset(b->l, 0, (size_t)(n * w->l_row) * sizeof *b->l);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]

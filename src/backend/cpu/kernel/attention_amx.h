@@ -203,10 +203,20 @@ static tile_product product_with_keys(const void *rows, int64_t row, const float
                           .n_steps = words / K_ALIGN};
 }
 
+/* The 32 columns from c on of a group's rows, whose first is column 0 now. */
+static tsr_attention_rows block_of_rows(const tsr_attention_rows *t, int64_t c)
+{
+    tsr_attention_rows block = *t;
+    block.key += c, block.begin = 0, block.end = NR;
+    return block;
+}
+
+static bool is_whole(const int64_t whole[2], int64_t c) { return c >= whole[0] && c + NR <= whole[1]; }
+
 static void run_scores(const tsr_attention_group *g)
 {
     const tsr_attention_rows *t = &g->rows;
-    const int64_t n = (t->end - t->begin) / NR;
+    const int64_t n = (t->end - t->begin + NR - 1) / NR;
     _Alignas(64) float sums[2][MR * VL];
     tile_product p = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
     const int64_t panel_nbytes = g->k_words * NR * 4;
@@ -227,6 +237,10 @@ static void run_scores(const tsr_attention_group *g)
                            .p = t->p + c,
                            .p_stride = t->p_stride,
                            .largest = vu32_splat(0)};
+        if (done >= 0 && !is_whole(g->whole, c)) {
+            const tsr_attention_rows edge = block_of_rows(t, c);
+            g->score->hide(&edge, b.s, NR, -__builtin_inff());
+        }
         if (done == 0 && !near) {
             begin_maxima(g->m, b.s, t->alpha);
             near = are_near(g->m);
@@ -246,8 +260,7 @@ static void run_scores(const tsr_attention_group *g)
             now = !now;
             continue;
         }
-        tsr_attention_rows again = *t;
-        again.key += c, again.begin = 0, again.end = NR;
+        tsr_attention_rows again = block_of_rows(t, c);
         again.s = b.s, again.s_stride = NR;
         again.p = b.p, again.p_before = c - t->begin;
         g->score->forward(&again, g->m, sums[now], g->o, g->o_stride, g->dv);
@@ -315,10 +328,14 @@ static void multiply_pair(const tile_product *s, const tile_product *dp, gradien
 static bool run_gradients(const tsr_attention_bwd_group *g)
 {
     const tsr_attention_rows *t = &g->rows;
-    const int64_t n = (t->end - t->begin) / NR, block = MR * NR;
+    const int64_t n = (t->end - t->begin + NR - 1) / NR, block = MR * NR;
+    bool are_finite = true;
     float base[MR];
-    for (int64_t r = 0; r < MR; r++) base[r] = (float)((double)g->lse[r] * 1.4426950408889634);
-    if (!are_near(base)) return false;
+    for (int64_t r = 0; r < MR; r++) {
+        base[r] = (float)((double)g->lse[r] * 1.4426950408889634);
+        are_finite &= __builtin_fabsf(g->delta[r]) < __builtin_inff();
+    }
+    if (!are_near(base) || !are_finite) return false;
     tile_product s = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
     tile_product dp = product_with_keys(g->dout, g->dout_row, g->v, g->v_words, t->begin);
     finish();
@@ -338,6 +355,11 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
                             .ds = g->ds + c,
                             .stride = t->p_stride};
         const bool finds = j >= SCORES_BEHIND;
+        if (finds && !is_whole(g->whole, c)) { /* P and dS are 0 there: 2^-Inf times 0 less delta */
+            const tsr_attention_rows edge = block_of_rows(t, c);
+            g->score->hide(&edge, done, NR, -__builtin_inff());
+            g->score->hide(&edge, done + block, NR, 0);
+        }
         s.c = (char *)at, dp.c = (char *)(at + block);
         if (j < n) {
             g->fetch(g->fetch_later);

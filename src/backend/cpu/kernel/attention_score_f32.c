@@ -202,18 +202,30 @@ static float scale_far(const tsr_attention_rows *t, float *s, int64_t first, int
     return 1;
 }
 
-static int64_t whole_end(const tsr_attention_rows *t)
+static bool is_windowed(const tsr_attention_rows *t, int64_t whole[2])
 {
-    if (!is_plain(t->features) || t->alpha <= 0) return t->begin;
+    if (!is_plain(t->features) || t->alpha <= 0) return false;
     const columns first = visible(t, t->row), last = visible(t, t->row + t->n_rows - 1);
-    if (first.lo != t->begin || last.lo != t->begin || last.hi < first.hi) return t->begin;
-    return t->begin + ((first.hi - t->begin) & -step_of(t->to_bf16));
+    whole[0] = last.lo > first.lo ? last.lo : first.lo;
+    whole[1] = last.hi < first.hi ? last.hi : first.hi;
+    return true;
+}
+
+static void hide(const tsr_attention_rows *t, float *x, int64_t stride, float value)
+{
+    for (int64_t r = 0; r < t->n_rows; r++, x += stride) {
+        const columns seen = visible(t, t->row + r);
+        for (int64_t c = t->begin; c < t->end; c += VL)
+            vf32_store(x + c, vf32_select(within(c, seen), vf32_load(x + c), vf32_splat(value)));
+    }
 }
 
 static score_path path_of(const tsr_attention_rows *t)
 {
-    if (!is_plain(t->features) || t->alpha <= 0) return FEATURED;
-    return whole_end(t) == t->end ? WHOLE : PLAIN;
+    int64_t whole[2];
+    if (!is_windowed(t, whole)) return FEATURED;
+    const bool is_whole = whole[0] == t->begin && whole[1] == t->end;
+    return is_whole && (t->end - t->begin) % step_of(t->to_bf16) == 0 ? WHOLE : PLAIN;
 }
 
 /* First pass: features; the row's maximum. Plain scores stay as they are, not yet times alpha. */
@@ -439,8 +451,7 @@ TSR_INLINE void backward_rows_as(const tsr_attention_rows *t, const score_path p
         float *const tiles[3] = {s, g, db};
         for (int i = 0; i < 3; i++) {
             if (tiles[i] == NULL) continue;
-            fill_zero(tiles[i], size, 0, t->begin - t->p_before);
-            fill_zero(tiles[i], size, t->begin, from);
+            fill_zero(tiles[i], size, 0, from);
             fill_zero(tiles[i], size, to, width);
         }
     }
@@ -513,5 +524,6 @@ const tsr_attention_score_f32_kernel TSR_NAME(tsr_attention_score_f32) = {
     .dot = dot,
     .finite = finite,
     .finite_bf16 = finite_bf16,
-    .whole_end = whole_end,
+    .is_windowed = is_windowed,
+    .hide = hide,
 };

@@ -65,7 +65,7 @@ typedef struct tsr_attention_rows {
     bool to_bf16;
     uint16_t *p; /* forward, to_bf16: first row, column 0; where s is, for P in place */
     int64_t p_stride;
-    int64_t p_before; /* columns before `begin` that are done; forward: they follow m as it rises */
+    int64_t p_before; /* forward: columns before `begin` that are done, and follow m as it rises */
 } tsr_attention_rows;
 
 /* Rows of out and lse, and what `forward` left of them. */
@@ -99,9 +99,8 @@ typedef struct tsr_attention_score_f32_kernel {
 
     /*
      * S -> P after dropout, dP -> dS: the gradients of O = P V and of scale Q K^T. lse is in natural units; a
-     * row where it is -Inf sees nothing. Columns [0, begin), but for the last p_before of them, and
-     * [end, width) of both tiles become 0. dbias (laid out as dp; NULL if not wanted; dp itself if dS is
-     * not): the gradient of what bias was added to.
+     * row where it is -Inf sees nothing. Columns [0, begin) and [end, width) of both tiles become 0. dbias
+     * (laid out as dp; NULL if not wanted; dp itself if dS is not): the gradient of what bias was added to.
      */
     void (*backward)(const tsr_attention_rows *rows, int64_t width, const float *lse, const float *delta,
                      float *dp, float *dbias, int64_t dp_stride);
@@ -115,18 +114,21 @@ typedef struct tsr_attention_score_f32_kernel {
     /* True if no element of x [n_rows, n] is Inf or NaN. */
     bool (*finite)(const float *x, int64_t stride, int64_t n_rows, int64_t n);
     bool (*finite_bf16)(const void *x, int64_t n); /* n pairs */
-    /* The end of the columns from `begin` on, whole steps, that all rows see, if nothing but a factor above 0
-     * comes between their products and the softmax; else `begin`. */
-    int64_t (*whole_end)(const tsr_attention_rows *rows);
+    /* True if no more than a factor above 0 and a window come between the products and the softmax: the
+     * columns that all rows see are then [whole[0], whole[1]), as far as that is a range. */
+    bool (*is_windowed)(const tsr_attention_rows *rows, int64_t whole[2]);
+    /* x [n_rows, ..] of columns [begin, end), whole vectors, that the window hides, becomes `value`. */
+    void (*hide)(const tsr_attention_rows *rows, float *x, int64_t stride, float value);
 } tsr_attention_score_f32_kernel;
 
 /*
  * A group of rows from its products on, as micro-kernels have it that take the softmax along (run_scores of
- * gemm.h): mr rows in bf16 that see all of [begin, end) (whole_end), and `lanes` of theirs and of `score` are
- * the same.
+ * gemm.h): mr rows in bf16 that are windowed, and `lanes` of theirs and of `score` are the same. P comes with
+ * zeros up to a multiple of 32 columns.
  */
 typedef struct tsr_attention_group {
     tsr_attention_rows rows; /* s: scratch of TSR_ATTENTION_BLOCKS times mr * nr floats, at a line's edge */
+    int64_t whole[2];        /* as is_windowed has it */
     const void *q;
     int64_t q_row;        /* elements */
     const float *k;       /* panels, column 0 */
@@ -141,11 +143,13 @@ typedef struct tsr_attention_group {
 /* The same of backward, from S and dP to P and dS (run_gradients of gemm.h), without dbias. */
 typedef struct tsr_attention_bwd_group {
     tsr_attention_rows rows; /* s: scratch of twice as much, at a line's edge; p: P */
+    int64_t whole[2];
     const void *q, *dout;
     int64_t q_row, dout_row; /* elements */
     const float *k, *v;      /* panels, column 0 */
     int64_t k_words, v_words;
-    const float *lse, *delta;   /* as `backward` has them */
+    const float *lse, *delta; /* as `backward` has them */
+    const tsr_attention_score_f32_kernel *score;
     uint16_t *ds;               /* as p, and as far apart */
     void (*fetch)(void *later); /* called with every block: something to be fetched meanwhile */
     void *fetch_later;
