@@ -161,6 +161,12 @@ static void pack_tile(const forward *w, int64_t kv_head, int64_t index, int64_t 
                                              attention_right_is_finite(w->cpu, w->gemm, &right, n, a->dv);
 }
 
+/* Memory that will be wanted. */
+typedef struct attention_part {
+    const void *from;
+    int64_t nbytes;
+} attention_part;
+
 /* A query block, with its scratch. */
 typedef struct block {
     const forward *w;
@@ -172,27 +178,40 @@ typedef struct block {
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
     bool begun[ATTENTION_MAX_GROUPS]; /* groups of rows that have an O to add to */
-    attention_span next;              /* keys of the tile that comes next */
+    attention_part next[2];           /* K and V that come next, fetched along with the softmax */
 } block;
 
-/* Some of what is packed. */
-typedef struct attention_part {
-    const float *from;
-    int64_t nbytes;
-} attention_part;
+/* What the group from row i on fetches of a part: all groups as much. */
+static attention_part share_of(const block *b, int64_t i, const attention_part *part)
+{
+    const int64_t mr = b->w->gemm->mr, n_groups = (b->queries.end - b->queries.begin + mr - 1) / mr;
+    const int64_t share = attention_round_up((part->nbytes + n_groups - 1) / n_groups, 64);
+    return (attention_part){(const char *)part->from + i / mr * share, share};
+}
 
-/* What the group from row i on fetches of the next tile's K, or V: all groups as much. */
-static attention_part part_of_next(const block *b, int64_t i, bool of_k)
+/* K and V of a key tile, as they are packed. */
+static void want_tile(block *b, int64_t tile)
 {
     const forward *w = b->w;
-    const int64_t nr = w->gemm->nr, mr = w->gemm->mr, n = b->next.end - b->next.begin;
-    const int64_t n_groups = (b->queries.end - b->queries.begin + mr - 1) / mr;
-    const int64_t words = of_k ? attention_round_up(n, nr) * w->q_words
-                               : attention_words(w->gemm, n) * attention_round_up(w->a->dv, nr);
-    const int64_t part = attention_round_up((words + n_groups - 1) / n_groups, 16);
-    const float *from = of_k ? b->k + b->next.begin * w->q_words
-                             : b->v.data + b->next.begin / w->gemm->k_word * b->v.stride;
-    return (attention_part){from + i / mr * part, part * (int64_t)sizeof *from};
+    const int64_t begin = tile * w->bn, n = attention_min(w->bn, b->features.lk - begin), nr = w->gemm->nr;
+    const int64_t k_words = attention_round_up(n, nr) * w->q_words;
+    const int64_t v_words = attention_words(w->gemm, n) * attention_round_up(w->a->dv, nr);
+    b->next[0] = (attention_part){b->k + begin * w->q_words, k_words * 4};
+    b->next[1] = (attention_part){b->v.data + begin / w->gemm->k_word * b->v.stride, v_words * 4};
+}
+
+/* K and V of a KV head as the caller has them, where they lie in line. */
+static void want_head(block *b, int64_t kv_head)
+{
+    const forward *w = b->w;
+    const tsr_attention_fwd_args *a = w->a;
+    const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
+    const tsr_tensor *const both[2] = {&a->k, &a->v};
+    for (int i = 0; i < 2; i++) {
+        const attention_rows rows = attention_k_rows(both[i], &s, kv_head % a->hkv, 0);
+        const int64_t d = both[i]->shape[3], nbytes = s.lk * d * (int64_t)tsr_dtype_nbytes(rows.dtype);
+        b->next[i] = (attention_part){rows.data, rows.col == 1 && rows.row == d ? nbytes : 0};
+    }
 }
 
 /* P of one group of rows, from row i on, and a key tile, whose scores stay near. ahead: what is wanted next;
@@ -224,8 +243,10 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     tsr_attention_group group = {.rows = t};
     *fetched = w->fuses_softmax && rows == mr && w->score->is_windowed(&t, group.whole);
     if (*fetched) {
-        const attention_part next[2] = {part_of_next(b, i, true), part_of_next(b, i, false)};
-        for (int j = 0; j < 2; j++) group.ahead[j] = next[j].from, group.ahead_nbytes[j] = next[j].nbytes;
+        for (int j = 0; j < 2; j++) {
+            const attention_part share = share_of(b, i, &b->next[j]);
+            group.ahead[j] = share.from, group.ahead_nbytes[j] = share.nbytes;
+        }
         group.q = q, group.q_row = b->q.row;
         group.k = k, group.k_words = w->q_words;
         group.m = m, group.l = l;
@@ -385,8 +406,12 @@ static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, in
         start(&b, &s, head, q, w->packed + index * w->head_floats);
         const attention_span keys = attention_keys_seen(&b.features, b.queries);
         for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) {
-            b.next.begin = ((t + 1) * w->bn < keys.end ? t + 1 : keys.begin / w->bn) * w->bn;
-            b.next.end = attention_min(b.next.begin + w->bn, b.features.lk);
+            const bool is_last = (t + 1) * w->bn >= keys.end;
+            if (is_last && w->by_head && !w->gathers && number + 1 == w->n_blocks * w->group &&
+                kv_head + w->heads_per_round < a->b * a->hkv)
+                want_head(&b, kv_head + w->heads_per_round); /* of as many threads */
+            else
+                want_tile(&b, is_last ? keys.begin / w->bn : t + 1);
             attend_to_tile(&b, t);
         }
         if (w->gemm->leave != NULL) w->gemm->leave(tiles);
