@@ -177,8 +177,8 @@ typedef struct block {
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
-    bool begun[ATTENTION_MAX_GROUPS]; /* groups of rows that have an O to add to */
-    attention_part next[2];           /* K and V that come next, fetched along with the softmax */
+    bool begun[ATTENTION_MAX_GROUPS];           /* groups of rows that have an O to add to */
+    attention_part wanted[TSR_ATTENTION_AHEAD]; /* soon, and fetched along with the softmax */
 } block;
 
 /* What the group from row i on fetches of a part: all groups as much. */
@@ -189,6 +189,29 @@ static attention_part share_of(const block *b, int64_t i, const attention_part *
     return (attention_part){(const char *)part->from + i / mr * share, share};
 }
 
+/* A block of queries: `number` of a KV head, longest first under a causal mask, the group's heads side by
+ * side; kv_head -1: none. */
+typedef struct work {
+    int64_t kv_head, number;
+} work;
+
+static int64_t first_query(const forward *w, int64_t number)
+{
+    return (w->n_blocks - 1 - number / w->group) * w->bm;
+}
+
+static int64_t query_head(const forward *w, const work *x)
+{
+    return x->kv_head % w->a->hkv * w->group + x->number % w->group;
+}
+
+/* n rows of d elements, if they lie in line. */
+static attention_part part_of_rows(const attention_rows *rows, int64_t n, int64_t d)
+{
+    const bool in_line = n > 0 && rows->col == 1 && rows->row == d;
+    return (attention_part){rows->data, in_line ? n * d * (int64_t)tsr_dtype_nbytes(rows->dtype) : 0};
+}
+
 /* K and V of a key tile, as they are packed. */
 static void want_tile(block *b, int64_t tile)
 {
@@ -196,22 +219,30 @@ static void want_tile(block *b, int64_t tile)
     const int64_t begin = tile * w->bn, n = attention_min(w->bn, b->features.lk - begin), nr = w->gemm->nr;
     const int64_t k_words = attention_round_up(n, nr) * w->q_words;
     const int64_t v_words = attention_words(w->gemm, n) * attention_round_up(w->a->dv, nr);
-    b->next[0] = (attention_part){b->k + begin * w->q_words, k_words * 4};
-    b->next[1] = (attention_part){b->v.data + begin / w->gemm->k_word * b->v.stride, v_words * 4};
+    b->wanted[0] = (attention_part){b->k + begin * w->q_words, k_words * 4};
+    b->wanted[1] = (attention_part){b->v.data + begin / w->gemm->k_word * b->v.stride, v_words * 4};
 }
 
-/* K and V of a KV head as the caller has them, where they lie in line. */
-static void want_head(block *b, int64_t kv_head)
+/* Beside the last tile: the next block's Q, and K and V before they are packed if it is of another head; the
+ * rows of out that this one will write. */
+static void want_next(block *b, const work *now, const work *next)
 {
     const forward *w = b->w;
     const tsr_attention_fwd_args *a = w->a;
-    const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
-    const tsr_tensor *const both[2] = {&a->k, &a->v};
-    for (int i = 0; i < 2; i++) {
-        const attention_rows rows = attention_k_rows(both[i], &s, kv_head % a->hkv, 0);
-        const int64_t d = both[i]->shape[3], nbytes = s.lk * d * (int64_t)tsr_dtype_nbytes(rows.dtype);
-        b->next[i] = (attention_part){rows.data, rows.col == 1 && rows.row == d ? nbytes : 0};
-    }
+    const int64_t first = b->queries.begin;
+    const attention_sequence s = attention_sequence_of(a, now->kv_head / a->hkv);
+    const attention_rows out = attention_q_rows(&a->out, &s, query_head(w, now), first);
+    b->wanted[2] = part_of_rows(&out, b->queries.end - first, a->dv);
+    if (next->kv_head < 0) return;
+    const attention_sequence s_next = attention_sequence_of(a, next->kv_head / a->hkv);
+    const int64_t first_next = first_query(w, next->number);
+    const attention_rows q = attention_q_rows(&a->q, &s_next, query_head(w, next), first_next);
+    b->wanted[3] = part_of_rows(&q, attention_min(w->bm, s_next.lq - first_next), a->d);
+    if (!w->by_head || w->gathers || next->kv_head == now->kv_head) return;
+    const attention_rows k = attention_k_rows(&a->k, &s_next, next->kv_head % a->hkv, 0);
+    const attention_rows v = attention_k_rows(&a->v, &s_next, next->kv_head % a->hkv, 0);
+    b->wanted[0] = part_of_rows(&k, s_next.lk, a->d);
+    b->wanted[1] = part_of_rows(&v, s_next.lk, a->dv);
 }
 
 /* P of one group of rows, from row i on, and a key tile, whose scores stay near. ahead: what is wanted next;
@@ -243,8 +274,8 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     tsr_attention_group group = {.rows = t};
     *fetched = w->fuses_softmax && rows == mr && w->score->is_windowed(&t, group.whole);
     if (*fetched) {
-        for (int j = 0; j < 2; j++) {
-            const attention_part share = share_of(b, i, &b->next[j]);
+        for (int j = 0; j < TSR_ATTENTION_AHEAD; j++) {
+            const attention_part share = share_of(b, i, &b->wanted[j]);
             group.ahead[j] = share.from, group.ahead_nbytes[j] = share.nbytes;
         }
         group.q = q, group.q_row = b->q.row;
@@ -378,14 +409,13 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
     }
 }
 
-/* Block `number` of a KV head at place `index`: longest first under a causal mask, the group's heads side by
- * side. */
-static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, int64_t number, int32_t slot)
+/* A block of queries, whose packed K and V are at place `index`; this thread's next one is probably `next`.
+ */
+static void attend_to_block(const forward *w, work now, int64_t index, work next, int32_t slot)
 {
     const tsr_attention_fwd_args *a = w->a;
-    const int64_t head = kv_head % a->hkv * w->group + number % w->group;
-    const int64_t first = (w->n_blocks - 1 - number / w->group) * w->bm;
-    const attention_sequence s = attention_sequence_of(a, kv_head / a->hkv);
+    const int64_t head = query_head(w, &now), first = first_query(w, now.number);
+    const attention_sequence s = attention_sequence_of(a, now.kv_head / a->hkv);
     const int64_t n_rows = attention_min(w->bm, s.q_rows - first);
     if (n_rows <= 0 || attention_decodes(&s)) return;
 
@@ -407,11 +437,8 @@ static void attend_to_block(const forward *w, int64_t kv_head, int64_t index, in
         const attention_span keys = attention_keys_seen(&b.features, b.queries);
         for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) {
             const bool is_last = (t + 1) * w->bn >= keys.end;
-            if (is_last && w->by_head && !w->gathers && number + 1 == w->n_blocks * w->group &&
-                kv_head + w->heads_per_round < a->b * a->hkv)
-                want_head(&b, kv_head + w->heads_per_round); /* of as many threads */
-            else
-                want_tile(&b, is_last ? keys.begin / w->bn : t + 1);
+            want_tile(&b, is_last ? keys.begin / w->bn : t + 1);
+            if (is_last) want_next(&b, &now, &next);
             attend_to_tile(&b, t);
         }
         if (w->gemm->leave != NULL) w->gemm->leave(tiles);
@@ -429,15 +456,22 @@ static void pack_item(void *arg, int64_t item, int32_t slot)
 static void attend_to_item(void *arg, int64_t item, int32_t slot)
 {
     const forward *w = arg;
-    const int64_t per_head = w->n_blocks * w->group, index = item / per_head;
-    attend_to_block(w, w->first_head + index, index, item % per_head, slot);
+    const int64_t per_head = w->n_blocks * w->group, after = item + tsr_threads_count(w->cpu->threads);
+    const int64_t heads = attention_min(w->heads_per_round, w->a->b * w->a->hkv - w->first_head);
+    const work now = {w->first_head + item / per_head, item % per_head};
+    const work next = {after < heads * per_head ? w->first_head + after / per_head : -1, after % per_head};
+    attend_to_block(w, now, item / per_head, next, slot);
 }
 
 static void attend_to_head(void *arg, int64_t head, int32_t slot)
 {
     const forward *w = arg;
+    const int64_t n = w->n_blocks * w->group, after = head + tsr_threads_count(w->cpu->threads);
     for (int64_t tile = 0; tile < w->n_tiles; tile++) pack_tile(w, head, slot, tile, slot);
-    for (int64_t i = 0; i < w->n_blocks * w->group; i++) attend_to_block(w, head, slot, i, slot);
+    for (int64_t i = 0; i < n; i++) {
+        const work other = {after < w->a->b * w->a->hkv ? after : -1, 0};
+        attend_to_block(w, (work){head, i}, slot, i + 1 < n ? (work){head, i + 1} : other, slot);
+    }
 }
 
 tsr_status cpu_attention_fwd(void *state, const tsr_attention_fwd_args *a, void *workspace)

@@ -220,7 +220,8 @@ static void run_scores(const tsr_attention_group *g)
     _Alignas(64) float sums[2][MR * VL];
     tile_product p = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
     const int64_t panel_nbytes = g->k_words * NR * 4;
-    const int64_t lines[2] = {parts_of(g->ahead_nbytes[0], n), parts_of(g->ahead_nbytes[1], n)};
+    int64_t lines[TSR_ATTENTION_AHEAD];
+    for (int i = 0; i < TSR_ATTENTION_AHEAD; i++) lines[i] = parts_of(g->ahead_nbytes[i], n);
     bool near = are_near(g->m), now = false;
     memcpy(sums[now], g->l, sizeof sums[now]);
     finish();
@@ -247,7 +248,7 @@ static void run_scores(const tsr_attention_group *g)
         }
         const bool softens = done >= 0 && near;
         p.c = (char *)s;
-        for (int i = 0; i < 2 && j < n; i++)
+        for (int i = 0; i < TSR_ATTENTION_AHEAD && j < n; i++)
             fetch_lines((const char *)g->ahead[i] + j * lines[i] * TILE_NBYTES, lines[i] * TILE_NBYTES);
         if (j < n)
             multiply_block(&p, softens ? &b : NULL, j > 0 ? last : NULL);

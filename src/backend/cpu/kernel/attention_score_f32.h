@@ -42,7 +42,10 @@ typedef struct tsr_attention_features {
  * other. */
 #define TSR_ATTENTION_FAR 0x1p6f
 
-enum { TSR_ATTENTION_BLOCKS = 3 /* of scores, in a group's scratch */ };
+enum {
+    TSR_ATTENTION_BLOCKS = 3, /* of scores, in a group's scratch */
+    TSR_ATTENTION_AHEAD = 4   /* places in memory from which a group may be asked to fetch */
+};
 
 /*
  * Some rows of a tile. Columns [begin, end) hold products; begin is a multiple of the lanes (with to_bf16, of
@@ -130,11 +133,11 @@ typedef struct tsr_attention_group {
     tsr_attention_rows rows; /* s: scratch of TSR_ATTENTION_BLOCKS times mr * nr floats, at a line's edge */
     int64_t whole[2];        /* as is_windowed has it */
     const void *q;
-    int64_t q_row;        /* elements */
-    const float *k;       /* panels, column 0 */
-    int64_t k_words;      /* of a row of Q and K */
-    const void *ahead[2]; /* to be fetched meanwhile, ahead_nbytes of each */
-    int64_t ahead_nbytes[2];
+    int64_t q_row;                          /* elements */
+    const float *k;                         /* panels, column 0 */
+    int64_t k_words;                        /* of a row of Q and K */
+    const void *ahead[TSR_ATTENTION_AHEAD]; /* to be fetched meanwhile, ahead_nbytes of each */
+    int64_t ahead_nbytes[TSR_ATTENTION_AHEAD];
     float *m, *l, *o; /* as `forward` has them */
     int64_t o_stride, dv;
     const tsr_attention_score_f32_kernel *score; /* serves where a maximum rises; the bits are its own */
