@@ -5,24 +5,22 @@
  * first cache, and its exponentials are taken while the next blocks are multiplied, a few rows behind every
  * product:
  *
- *     tiles        columns 0..15 of block j      columns 16..31 of block j     columns 0..15 of block j + 1
- *     sums stored  16..31 of j - 1               0..15 of j                    16..31 of j
- *     vectors      rows 0..15 of block j - 2     rows 16..31 of j - 2          rows 0..15 of block j - 1
+ *     tiles     block j, whose first products wait for the stores below
+ *     stores    the sums of block j - 1, each just before its tile is taken over
+ *     vectors   rows 0..31 of block j - 2
  *
- * Two pairs of sums take turns, so that the tiles go on while the last pair is stored: 16 products and their
- * stores take 315 cycles, not 360. The vectors are not free beside them: for as long as tiles multiply, only
- * one of the two vector units does. A block of D = 128 takes 620 cycles, of D = 64 600; the softmax alone
- * would take 400. (Emerald Rapids.)
+ * The vectors are not free beside tiles: for as long as those multiply, only one of the two vector units
+ * does. The softmax of a block alone takes 400 cycles, the tiles of D = 128 256. (Emerald Rapids.)
  *
  * The vector part takes for granted that maxima are nearer to 0 than 64, which is looked at before, and that
  * none rises by more than 8, which shows afterwards: P of 256 or more. Then the scores are still there for
  * the family that works on tiles of scores, which knows what to do, and whose bits are the same.
  *
- * Backward has dP beside S, lse in the maximum's place, and nothing that rises. A block is four halves:
+ * Backward has dP beside S, lse in the maximum's place, and nothing that rises:
  *
- *     tiles        S 0..15 of j     S 16..31     dP 0..15      dP 16..31        S 0..15 of j + 1
- *     sums stored  dP 16..31, j-1   S 0..15      S 16..31      dP 0..15         dP 16..31
- *     vectors      rows 0..7, j-2   8..15        16..23        24..31           rows 0..7 of j - 1
+ *     tiles     S of block j      dP of j             S of block j + 1
+ *     stores    dP of j - 1       S of j              dP of j
+ *     vectors   rows 0..15, j-2   rows 16..31, j-2    rows 0..15, j - 1
  */
 #ifndef TSR_KERNEL_ATTENTION_AMX_H
 #define TSR_KERNEL_ATTENTION_AMX_H
@@ -31,6 +29,7 @@
 #include "backend/cpu/vec_math.h"
 
 enum {
+    MOST_CARRYING = 4,                        /* steps whose products have rows beside them */
     SCORES_BEHIND = TSR_ATTENTION_BLOCKS - 1, /* blocks between products and exponentials */
     BF16_256 = 0x4380
 };
@@ -58,37 +57,10 @@ TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
     b->largest = vu32_max_halves(b->largest, pairs);
 }
 
-/* The product of 16 rows of Q and 16 keys along 16 words, added to the sums of that half; constants all. */
-TSR_INLINE void add_product(const bool right, const bool lower)
-{
-    if (right && lower)
-        TILE_ADD(C11, A1, B0);
-    else if (right)
-        TILE_ADD(C01, A0, B0);
-    else if (lower)
-        TILE_ADD(C10, A1, B0);
-    else
-        TILE_ADD(C00, A0, B0);
-}
-
-/* The sums of 16 keys to c, a block. */
-TSR_INLINE void store_half(const bool right, char *c)
-{
-    const int64_t stride = NR * 4;
-    if (right) {
-        TILE_STORE(C01, c + TILE_NBYTES, stride);
-        TILE_STORE(C11, c + TILE_NBYTES + TILE_ROWS * stride, stride);
-    } else {
-        TILE_STORE(C00, c, stride);
-        TILE_STORE(C10, c + TILE_ROWS * stride, stride);
-    }
-}
-
 /* Row r of what goes along with products; the blocks are those of their own. */
 typedef void row_work(void *block, int64_t r);
 
-/* Rows [first, first + n) that go along with a product of 16 keys; block NULL: none. Constants, but for it.
- */
+/* Rows [first, first + n) that go along with a block's products; block NULL: none. Constants, but for it. */
 typedef struct beside {
     row_work *work;
     void *block;
@@ -101,42 +73,48 @@ TSR_INLINE void work_beside(const beside rows, int from, int to)
         rows.work(rows.block, rows.first + r);
 }
 
-/*
- * 16 keys of a block: 2 n_steps products, and behind each of the first 2 `carrying` some of the rows beside.
- * Behind the first two, the other half's sums go to `last`, unless that is NULL. right, carrying and whether
- * there are rows beside are constants: branches in here would cost an eighth.
- */
-TSR_INLINE void multiply_half(const tile_product *p, const bool right, const int carrying, const beside rows,
-                              char *last)
+/* The four products of a step, each with rows beside it, from row `from` on; the first ones take the tiles
+ * over from the last block, whose sums go to `last`, unless that is NULL. */
+TSR_INLINE void multiply_step(const char *a, const char *b, const tile_product *p, const bool begins,
+                              const int from, const int each, const beside rows, char *last)
 {
-    const int each = (rows.n / 2 + carrying - 1) / carrying;
-    const int64_t lower = TILE_ROWS * p->a_stride, b_step = TILE_ROWS * p->b_stride;
-    const char *a_at = p->a, *b_at = p->b + (right ? TILE_NBYTES : 0);
-    if (right) {
-        TILE_ZERO(C01);
-        TILE_ZERO(C11);
-    } else {
-        TILE_ZERO(C00);
-        TILE_ZERO(C10);
-    }
-    UNROLL for (int s = 0; s < carrying; s++, a_at += TILE_NBYTES, b_at += b_step)
-    {
-        TILE_LOAD_ONCE(B0, b_at, p->b_stride);
-        TILE_LOAD(A0, a_at, p->a_stride);
-        add_product(right, false);
-        work_beside(rows, 2 * s * each, (2 * s + 1) * each);
-        TILE_LOAD(A1, a_at + lower, p->a_stride);
-        add_product(right, true);
-        work_beside(rows, (2 * s + 1) * each, (2 * s + 2) * each);
-        if (s == 0 && last != NULL) store_half(!right, last);
-    }
-    for (int64_t s = carrying; s < p->n_steps; s++, a_at += TILE_NBYTES, b_at += b_step) {
-        TILE_LOAD_ONCE(B0, b_at, p->b_stride);
-        TILE_LOAD(A0, a_at, p->a_stride);
-        add_product(right, false);
-        TILE_LOAD(A1, a_at + lower, p->a_stride);
-        add_product(right, true);
-    }
+    const int64_t stride = NR * 4;
+    TILE_LOAD(A0, a, p->a_stride);
+    TILE_LOAD_ONCE(B0, b, p->b_stride);
+    TILE_LOAD_ONCE(B1, b + TILE_NBYTES, p->b_stride);
+    TILE_LOAD(A1, a + TILE_ROWS * p->a_stride, p->a_stride);
+    if (begins && last != NULL) TILE_STORE(C00, last, stride);
+    if (begins) TILE_ZERO(C00);
+    TILE_ADD(C00, A0, B0);
+    work_beside(rows, from, from + each);
+    if (begins && last != NULL) TILE_STORE(C01, last + TILE_NBYTES, stride);
+    if (begins) TILE_ZERO(C01);
+    TILE_ADD(C01, A0, B1);
+    work_beside(rows, from + each, from + 2 * each);
+    if (begins && last != NULL) TILE_STORE(C10, last + TILE_ROWS * stride, stride);
+    if (begins) TILE_ZERO(C10);
+    TILE_ADD(C10, A1, B0);
+    work_beside(rows, from + 2 * each, from + 3 * each);
+    if (begins && last != NULL) TILE_STORE(C11, last + TILE_ROWS * stride + TILE_NBYTES, stride);
+    if (begins) TILE_ZERO(C11);
+    TILE_ADD(C11, A1, B1);
+    work_beside(rows, from + 3 * each, from + 4 * each);
+}
+
+/*
+ * 32 rows times 32 keys: 4 n_steps products, and behind those of the first `carrying` steps the rows beside;
+ * sums stay in the tiles. carrying, which there are at least, and whether there are rows beside are
+ * constants: branches in here would cost an eighth.
+ */
+TSR_INLINE void multiply_beside(const tile_product *p, const int carrying, const beside rows, char *last)
+{
+    const int each = (rows.n / 4 + carrying - 1) / carrying;
+    const int64_t b_step = TILE_ROWS * p->b_stride;
+    const beside none = {.block = NULL};
+    UNROLL for (int s = 0; s < carrying; s++)
+        multiply_step(p->a + s * TILE_NBYTES, p->b + s * b_step, p, s == 0, 4 * s * each, each, rows, last);
+    for (int64_t s = carrying; s < p->n_steps; s++)
+        multiply_step(p->a + s * TILE_NBYTES, p->b + s * b_step, p, false, 0, 0, none, NULL);
 }
 
 /* --- forward --- */
@@ -147,13 +125,11 @@ TSR_INLINE void multiply_both(const tile_product *p, const int carrying, softmax
 {
     softmax_block own; /* in registers, which *b, that others see, is not */
     if (b != NULL) own = *b;
-    softmax_block *const beside_it = b != NULL ? &own : NULL;
-    multiply_half(p, false, carrying, (beside){soften, beside_it, 0, TILE_ROWS}, last);
-    multiply_half(p, true, carrying, (beside){soften, beside_it, TILE_ROWS, TILE_ROWS}, p->c);
+    multiply_beside(p, carrying, (beside){soften, b != NULL ? &own : NULL, 0, MR}, last);
     if (b != NULL) b->largest = own.largest;
 }
 
-/* A block of scores, all but the last store, and the softmax of b, unless that is NULL. */
+/* A block of scores, but for its stores, and the softmax of b, unless that is NULL. */
 static void multiply_block(const tile_product *p, softmax_block *b, char *last)
 {
     if (b == NULL)
@@ -165,7 +141,7 @@ static void multiply_block(const tile_product *p, softmax_block *b, char *last)
     else if (p->n_steps == 3)
         multiply_both(p, 3, b, last);
     else
-        multiply_both(p, 4, b, last);
+        multiply_both(p, MOST_CARRYING, b, last);
 }
 
 /* True if the scores' maxima are such that the softmax is one multiply-add of the score, and no more. */
@@ -254,7 +230,7 @@ static void run_scores(const tsr_attention_group *g)
             multiply_block(&p, softens ? &b : NULL, j > 0 ? last : NULL);
         else
             for (int64_t r = 0; r < MR && softens; r++) softmax_row(&b, r);
-        if (j == n - 1) store_half(true, p.c);
+        if (j == n - 1) store_tiles(p.c, p.c_stride, true, true);
         p.b += panel_nbytes;
         if (done < 0) continue;
         if (softens && !vu32_reaches_half(b.largest, BF16_256)) {
@@ -295,35 +271,32 @@ TSR_INLINE void gradient_row(const gradient_block *b, int64_t r)
 TSR_INLINE void find_gradients(void *block, int64_t r) { gradient_row(block, r); }
 
 /*
- * The scores of a block and its dP, all but the last store; beside each of the four halves 8 rows of b, which
- * is NULL where no block is that far. `last` is the block whose dP waits in tiles, NULL: none.
+ * The scores of a block and its dP, which stays in the tiles; beside them the rows of b, which is NULL where
+ * no block is that far. `last` is the block whose dP waits in tiles, NULL: none.
  */
-TSR_INLINE void multiply_four(const tile_product *s, const tile_product *dp, const int carrying,
+TSR_INLINE void multiply_pair(const tile_product *s, const tile_product *dp, const int carrying,
                               gradient_block *b, char *last)
 {
-    enum { ROWS = MR / 4 };
     gradient_block own; /* in registers, as above */
     if (b != NULL) own = *b;
     gradient_block *const beside_it = b != NULL ? &own : NULL;
-    multiply_half(s, false, carrying, (beside){find_gradients, beside_it, 0, ROWS}, last);
-    multiply_half(s, true, carrying, (beside){find_gradients, beside_it, ROWS, ROWS}, s->c);
-    multiply_half(dp, false, carrying, (beside){find_gradients, beside_it, 2 * ROWS, ROWS}, s->c);
-    multiply_half(dp, true, carrying, (beside){find_gradients, beside_it, 3 * ROWS, ROWS}, dp->c);
+    multiply_beside(s, carrying, (beside){find_gradients, beside_it, 0, MR / 2}, last);
+    multiply_beside(dp, carrying, (beside){find_gradients, beside_it, MR / 2, MR / 2}, s->c);
 }
 
-static void multiply_pair(const tile_product *s, const tile_product *dp, gradient_block *b, char *last)
+static void multiply_blocks(const tile_product *s, const tile_product *dp, gradient_block *b, char *last)
 {
     const int64_t steps = s->n_steps < dp->n_steps ? s->n_steps : dp->n_steps;
     if (b == NULL)
-        multiply_four(s, dp, 1, NULL, last);
+        multiply_pair(s, dp, 1, NULL, last);
     else if (steps == 1)
-        multiply_four(s, dp, 1, b, last);
+        multiply_pair(s, dp, 1, b, last);
     else if (steps == 2)
-        multiply_four(s, dp, 2, b, last);
+        multiply_pair(s, dp, 2, b, last);
     else if (steps == 3)
-        multiply_four(s, dp, 3, b, last);
+        multiply_pair(s, dp, 3, b, last);
     else
-        multiply_four(s, dp, 4, b, last);
+        multiply_pair(s, dp, MOST_CARRYING, b, last);
 }
 
 static bool run_gradients(const tsr_attention_bwd_group *g)
@@ -364,8 +337,8 @@ static bool run_gradients(const tsr_attention_bwd_group *g)
         s.c = (char *)at, dp.c = (char *)(at + block);
         if (j < n) {
             g->fetch(g->fetch_later);
-            multiply_pair(&s, &dp, finds ? &b : NULL, j > 0 ? last : NULL);
-            if (j == n - 1) store_half(true, dp.c);
+            multiply_blocks(&s, &dp, finds ? &b : NULL, j > 0 ? last : NULL);
+            if (j == n - 1) store_tiles(dp.c, dp.c_stride, true, true);
         } else {
             for (int64_t r = 0; r < MR && finds; r++) gradient_row(&b, r);
         }
