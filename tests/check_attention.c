@@ -278,6 +278,7 @@ static void fusing_changes_nothing(tsr_context *ctx)
     counted = chosen, n_counted = n_counted_bwd = n_far = 0;
     for (int trial = 0; trial < 48; trial++) {
         const kit_attention c = rising_case(trial);
+        kit_attention_poison_hidden(&c);
         cpu->gemm_bf16 = &fusing;
         const kit_attention_result a = kit_attention_run(ctx, &c, KIT_FUSED);
         cpu->gemm_bf16 = &apart;

@@ -411,6 +411,19 @@ static void check_words(const vec_words *w)
     for (int i = 0; i < 256; i++) bytes[i] = (uint8_t)i;
     w->from_u8(256, bytes, words);
     for (int i = 0; i < 256; i++) assert_int_equal(words[i], i);
+    for (int half = 0; half < 2; half++) {
+        uint8_t halves[256];
+        int8_t less_8[256];
+        memcpy(words, bytes, sizeof bytes);
+        w->half_bytes(64, words, half, words + 64);
+        w->half_bytes_less_8(64, words, half, words + 128);
+        memcpy(halves, words + 64, sizeof halves);
+        memcpy(less_8, words + 128, sizeof less_8);
+        for (int i = 0; i < 256; i++) {
+            assert_int_equal(halves[i], i >> 4 * half & 15);
+            assert_int_equal(less_8[i], (i >> 4 * half & 15) - 8);
+        }
+    }
     for (int64_t n = 0; n <= w->lanes; n++) {
         const tsr_tensor x = kit_integers(kit_new_at(KIT_AT_END, 0, TSR_I32, KIT_ROWS, 1, &n), -9, -1);
         const tsr_tensor y = kit_like(&x, TSR_I32, KIT_ROWS);

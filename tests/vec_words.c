@@ -123,6 +123,22 @@ static void run_from_u8(int64_t n, const uint8_t *x, uint32_t *y)
     for (int64_t i = 0; i < n; i += VL) vu32_store(y + i, vu32_from_u8(x + i));
 }
 
+static void run_half_bytes(int64_t n, const uint32_t *x, int half, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        const vu32 v = vu32_load(x + i);
+        vu32_store(y + i, half == 0 ? vu32_half_bytes(v, 0) : vu32_half_bytes(v, 1));
+    }
+}
+
+static void run_half_bytes_less_8(int64_t n, const uint32_t *x, int half, uint32_t *y)
+{
+    for (int64_t i = 0; i < n; i += VL) {
+        const vu32 v = vu32_load(x + i);
+        vu32_store(y + i, half == 0 ? vu32_half_bytes_less_8(v, 0) : vu32_half_bytes_less_8(v, 1));
+    }
+}
+
 static void run_load_words_n(int64_t n, const uint32_t *x, uint32_t *y) { vu32_store(y, vu32_load_n(x, n)); }
 static void run_store_words_n(int64_t n, uint32_t *x, const uint32_t *y) { vu32_store_n(x, vu32_load(y), n); }
 
@@ -157,6 +173,8 @@ const vec_words TSR_NAME(vec_words) = {
     .dot_pairs = run_dot_pairs,
     .dot_quads_to_pairs = run_dot_quads_to_pairs,
     .from_u8 = run_from_u8,
+    .half_bytes = run_half_bytes,
+    .half_bytes_less_8 = run_half_bytes_less_8,
     .load_words_n = run_load_words_n,
     .store_words_n = run_store_words_n,
 };

@@ -47,6 +47,8 @@ typedef struct vec_words {
     void (*dot_pairs)(int64_t n, const uint32_t *a, const uint32_t *b, uint32_t *y);
     void (*dot_quads_to_pairs)(int64_t n, const uint32_t *u, const uint32_t *s, uint32_t *y);
     void (*from_u8)(int64_t n, const uint8_t *x, uint32_t *y);
+    void (*half_bytes)(int64_t n, const uint32_t *x, int half, uint32_t *y);
+    void (*half_bytes_less_8)(int64_t n, const uint32_t *x, int half, uint32_t *y);
     /* One vector, all of it, to and from the first n words of x. */
     void (*load_words_n)(int64_t n, const uint32_t *x, uint32_t *y);
     void (*store_words_n)(int64_t n, uint32_t *x, const uint32_t *y);

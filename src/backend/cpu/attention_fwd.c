@@ -178,7 +178,7 @@ typedef struct block {
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
     bool begun[ATTENTION_MAX_GROUPS];           /* groups of rows that have an O to add to */
-    attention_part wanted[TSR_ATTENTION_AHEAD]; /* soon, and fetched along with the softmax */
+    attention_part wanted[TSR_ATTENTION_AHEAD]; /* K, V, out and Q, fetched along with the softmax */
 } block;
 
 /* What the group from row i on fetches of a part: all groups as much. */
@@ -223,8 +223,8 @@ static void want_tile(block *b, int64_t tile)
     b->wanted[1] = (attention_part){b->v.data + begin / w->gemm->k_word * b->v.stride, v_words * 4};
 }
 
-/* Beside the last tile: the next block's Q, and K and V before they are packed if it is of another head; the
- * rows of out that this one will write. */
+/* Beside the last tile: the rows of out that the block will write; the next one's Q; and if that is another
+ * head's, which this thread packs, the first tile of its K and V. */
 static void want_next(block *b, const work *now, const work *next)
 {
     const forward *w = b->w;
@@ -235,14 +235,15 @@ static void want_next(block *b, const work *now, const work *next)
     b->wanted[2] = part_of_rows(&out, b->queries.end - first, a->dv);
     if (next->kv_head < 0) return;
     const attention_sequence s_next = attention_sequence_of(a, next->kv_head / a->hkv);
-    const int64_t first_next = first_query(w, next->number);
+    const int64_t first_next = first_query(w, next->number), n = attention_min(w->bn, s_next.lk);
+    if (first_next >= s_next.lq) return;
     const attention_rows q = attention_q_rows(&a->q, &s_next, query_head(w, next), first_next);
     b->wanted[3] = part_of_rows(&q, attention_min(w->bm, s_next.lq - first_next), a->d);
     if (!w->by_head || w->gathers || next->kv_head == now->kv_head) return;
     const attention_rows k = attention_k_rows(&a->k, &s_next, next->kv_head % a->hkv, 0);
     const attention_rows v = attention_k_rows(&a->v, &s_next, next->kv_head % a->hkv, 0);
-    b->wanted[0] = part_of_rows(&k, s_next.lk, a->d);
-    b->wanted[1] = part_of_rows(&v, s_next.lk, a->dv);
+    b->wanted[0] = part_of_rows(&k, n, a->d);
+    b->wanted[1] = part_of_rows(&v, n, a->dv);
 }
 
 /* P of one group of rows, from row i on, and a key tile, whose scores stay near. ahead: what is wanted next;
@@ -275,6 +276,7 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     *fetched = w->fuses_softmax && rows == mr && w->score->is_windowed(&t, group.whole);
     if (*fetched) {
         for (int j = 0; j < TSR_ATTENTION_AHEAD; j++) {
+            if (b->wanted[j].nbytes == 0) continue;
             const attention_part share = share_of(b, i, &b->wanted[j]);
             group.ahead[j] = share.from, group.ahead_nbytes[j] = share.nbytes;
         }

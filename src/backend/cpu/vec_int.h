@@ -97,7 +97,7 @@ TSR_INLINE vu32 vu32_half_bytes(vu32 bytes, const int half)
 }
 TSR_INLINE vu32 vu32_half_bytes_less_8(vu32 bytes, const int half)
 {
-    const __m512i bits = _mm512_set1_epi64((long long)(half == 0 ? 0x0102040808080808 : 0x1020408080808080));
+    const __m512i bits = _mm512_set1_epi64(half == 0 ? 0x0102040808080808 : 0x1020408080808080);
     return (vu32)_mm512_gf2p8affine_epi64_epi8((__m512i)bytes, bits,
                                                0xf8); /* bit 3, turned over, as the sign */
 }

@@ -30,6 +30,7 @@
 
 enum {
     MOST_CARRYING = 4,                        /* steps whose products have rows beside them */
+    MOST_FETCHED = 16,                        /* lines beside a block, from each place */
     SCORES_BEHIND = TSR_ATTENTION_BLOCKS - 1, /* blocks between products and exponentials */
     BF16_256 = 0x4380
 };
@@ -156,15 +157,17 @@ static bool are_near(const float *m)
 static void begin_maxima(float *m, const float *s, float alpha)
 {
     for (int64_t r = 0; r < MR; r++) {
+        if (m[r] != -__builtin_inff()) continue;
         const float max = vf32_max_lane(vf32_max(vf32_load(s + r * NR), vf32_load(s + r * NR + VL)));
-        if (m[r] == -__builtin_inff()) m[r] = max * alpha > m[r] ? max * alpha : m[r];
+        m[r] = max * alpha > m[r] ? max * alpha : m[r];
     }
 }
 
-/* Lines of n parts of so many bytes. */
-static int64_t parts_of(int64_t nbytes, int64_t n)
+/* Lines that each of n blocks fetches of so many bytes: not so many that products would wait for them. */
+static int64_t lines_of(int64_t nbytes, int64_t n)
 {
-    return (nbytes + n * TILE_NBYTES - 1) / (n * TILE_NBYTES);
+    const int64_t all = (nbytes + n * TILE_NBYTES - 1) / (n * TILE_NBYTES);
+    return all < MOST_FETCHED ? all : MOST_FETCHED;
 }
 
 /* 32 rows of Q, or dO, against the panels of K, or V, from the 32 keys at `key` on, to blocks. */
@@ -197,7 +200,7 @@ static void run_scores(const tsr_attention_group *g)
     tile_product p = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
     const int64_t panel_nbytes = g->k_words * NR * 4;
     int64_t lines[TSR_ATTENTION_AHEAD];
-    for (int i = 0; i < TSR_ATTENTION_AHEAD; i++) lines[i] = parts_of(g->ahead_nbytes[i], n);
+    for (int i = 0; i < TSR_ATTENTION_AHEAD; i++) lines[i] = lines_of(g->ahead_nbytes[i], n);
     bool near = are_near(g->m), now = false;
     memcpy(sums[now], g->l, sizeof sums[now]);
     finish();
@@ -214,18 +217,17 @@ static void run_scores(const tsr_attention_group *g)
                            .p = t->p + c,
                            .p_stride = t->p_stride,
                            .largest = vu32_splat(0)};
-        if (done >= 0 && !is_whole(g->whole, c)) {
-            const tsr_attention_rows edge = block_of_rows(t, c);
-            g->score->hide(&edge, b.s, NR, -__builtin_inff());
-        }
-        if (done == 0 && !near) {
+        tsr_attention_rows rows = block_of_rows(t, c);
+        if (done >= 0 && !is_whole(g->whole, c)) g->score->hide(&rows, b.s, NR, -__builtin_inff());
+        if (done >= 0 && !near) {
             begin_maxima(g->m, b.s, t->alpha);
             near = are_near(g->m);
         }
         const bool softens = done >= 0 && near;
         p.c = (char *)s;
         for (int i = 0; i < TSR_ATTENTION_AHEAD && j < n; i++)
-            fetch_lines((const char *)g->ahead[i] + j * lines[i] * TILE_NBYTES, lines[i] * TILE_NBYTES);
+            if (lines[i] > 0)
+                fetch_lines((const char *)g->ahead[i] + j * lines[i] * TILE_NBYTES, lines[i] * TILE_NBYTES);
         if (j < n)
             multiply_block(&p, softens ? &b : NULL, j > 0 ? last : NULL);
         else
@@ -237,10 +239,9 @@ static void run_scores(const tsr_attention_group *g)
             now = !now;
             continue;
         }
-        tsr_attention_rows again = block_of_rows(t, c);
-        again.s = b.s, again.s_stride = NR;
-        again.p = b.p, again.p_before = c - t->begin;
-        g->score->forward(&again, g->m, sums[now], g->o, g->o_stride, g->dv);
+        rows.s = b.s, rows.s_stride = NR;
+        rows.p = b.p, rows.p_before = c - t->begin;
+        g->score->forward(&rows, g->m, sums[now], g->o, g->o_stride, g->dv);
         near = are_near(g->m);
     }
     memcpy(g->l, sums[now], sizeof sums[now]);

@@ -17,8 +17,6 @@
  */
 #include "backend/cpu/kernel/attention_score_f32.h"
 
-#include <math.h>
-
 #include "backend/cpu/vec_bf16.h"
 #include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_math.h"
@@ -374,11 +372,14 @@ static void finish(const tsr_attention_outputs *t)
         if (r % VL == 0) sums_of_rows(t, r, t->n_rows - r < VL ? t->n_rows - r : VL, sums);
         const float l = sums[r % VL];
         char *out = (char *)t->out + r * t->out_row * size;
-        if (l != 0)
+        if (l == 0 && t->out_col == 1)
+            memset(out, 0, (size_t)(t->dv * size));
+        else if (l != 0)
             store(out, t->dtype, t->out_col, t->o + r * t->o_stride, t->dv, t->kept / l);
         else
             for (int64_t j = 0; j < t->dv; j++) memset(out + j * t->out_col * size, 0, (size_t)size);
-        if (t->lse != NULL) t->lse[r * t->lse_row] = l == 0 ? never : t->m[r] * 0.693147181f + logf(l);
+        if (t->lse != NULL)
+            t->lse[r * t->lse_row] = l == 0 ? never : t->m[r] * 0.693147181f + __builtin_logf(l);
     }
 }
 

@@ -49,7 +49,7 @@ typedef struct tsr_gemm_tile {
     int64_t k; /* words; s4: a multiple of group / 8; AMX: of k_align; f32 with bf16 pairs: elements */
     const void *a;
     int64_t a_row,
-        a_k; /* in elements of A's type; but packed rows of s8 and s4 (not AMX): words; a_k: f32 alone */
+        a_k; /* in elements of A's type; but packed rows of s8 (not AMX) and s4: words; a_k: f32 alone */
     const void *b;
     int64_t b_row;     /* words from one word row to the next; f32 and bf16 only (others: nr)            */
     tsr_dtype b_dtype; /* f32 family: f32, or bf16 pairs or f16 in a panel                               */
@@ -107,7 +107,7 @@ typedef struct tsr_gemm_kernel {
      * not faster so. */
     void (*run_scores)(const struct tsr_attention_group *group);
     /* The same of backward, D and Dv above 0; false, and nothing done, where a row's lse is far from 0, Inf
-     * or NaN. NULL likewise. */
+     * or NaN, or its delta Inf or NaN. NULL likewise. */
     bool (*run_gradients)(const struct tsr_attention_bwd_group *group);
 
     /*
@@ -141,7 +141,7 @@ typedef struct tsr_gemm_kernel {
     /*
      * bf16, s8, s4: m rows of A, each into ld words, zeros from k to the next multiple of k_align words.
      * a_words words of dst for each word of s8 quads along k (2 where the instruction wants 16-bit operands).
-     * s8 and s4, whose source is s8 (but not AMX): also the sums of each `sum_every` elements of a row (the
+     * s8 (but not AMX) and s4, whose source is s8: also the sums of each `sum_every` elements of a row (the
      * last may be shorter), sums[i * n_sums + .]; sum_every 0 = of the whole row. s4: sum_every is the group,
      * and zeros go on to the end of the last one.
      */

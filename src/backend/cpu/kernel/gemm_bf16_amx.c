@@ -67,7 +67,8 @@ static void pack_a(void *dst, int64_t ld, const void *x, int64_t row_stride, int
 /*
  * Forward: a head's K and V come from the last cache once for each block of queries, which at the tiles' peak
  * takes 24 GB/s with 96 of them, all that there is; the more keys a tile has, the less often O is stored.
- * Backward has no such choice: S and dP of a tile are to stay in the second cache.
+ * Backward turns Q and dO for each block of keys, so that these are as many; more queries lose what lies in
+ * the second cache.
  */
 const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .name = "gemm_bf16_" TSR_SET_NAME "_32x32",

@@ -34,7 +34,8 @@ typedef struct s4_run {
     int64_t a_stride, m;
     const char *b;
     int64_t group_nbytes; /* of b */
-    int64_t steps_of_group, n_steps;
+    int64_t n_steps;
+    int group_shift; /* a group has 1 or 2 steps, 1 << group_shift */
     _Alignas(64) uint32_t unpacked[RING][TILE_ROWS][NR];
     int32_t sums[2][MR][NR];
     char apart[2048]; /* or a total would seem, by its last 12 bits, the sum that is just being stored */
@@ -54,9 +55,9 @@ TSR_INLINE vu32 fetched_word(const char *at)
 TSR_INLINE void unpack(s4_run *r, int64_t s, const int depth, const bool has_zeros, const int nv)
 {
     if (s >= r->n_steps) return;
-    const uint8_t *zeros = (const uint8_t *)group_at(r, s / r->steps_of_group) + 4 * NR;
+    const uint8_t *zeros = (const uint8_t *)group_at(r, s >> r->group_shift) + 4 * NR;
     const char *words = (const char *)zeros + (has_zeros ? NR : 0);
-    words += s % r->steps_of_group * depth / 2 * NR * 4;
+    words += (s & ((1 << r->group_shift) - 1)) * depth / 2 * NR * 4;
     UNROLL for (int j = 0; j < nv; j++)
     {
         const char *from = words + j * VL * 4;
@@ -119,13 +120,13 @@ TSR_INLINE void add_groups(s4_run *r, const int depth, const bool has_zeros, con
                            const bool right)
 {
     const int nv = right ? NV : NV / 2;
-    const int64_t n = r->steps_of_group, n_groups = r->n_steps / n;
+    const int64_t n = 1 << r->group_shift, n_groups = r->n_steps >> r->group_shift;
     for (int64_t s = 0; s < AHEAD; s++) unpack(r, s, depth, has_zeros, nv);
     for (int64_t g = 0; g < n_groups; g++) {
         for (int64_t i = 0; i < n; i++) {
             step(r, g * n + i, depth, i == 0, lower, right);
             unpack(r, g * n + i + AHEAD, depth, has_zeros, nv);
-            if (g > 0) add_group(r, g - 1, r->m * i / n, r->m * (i + 1) / n, nv);
+            if (g > 0) add_group(r, g - 1, r->m * i >> r->group_shift, r->m * (i + 1) >> r->group_shift, nv);
         }
         store_tiles((char *)r->sums[g % 2], NR * 4, lower, right);
     }
@@ -152,7 +153,7 @@ static void run(const tsr_gemm_tile *t, int64_t m, int64_t n)
     r.a = t->a, r.a_stride = t->a_row * 4, r.m = m;
     r.b = t->b;
     r.group_nbytes = tsr_gemm_s4_panel_nbytes(NR, t->group, t->group, t->has_zeros);
-    r.steps_of_group = group_words / depth;
+    r.group_shift = group_words > depth;
     r.n_steps = t->k * WORD / 4 / depth;
     memset(r.totals, 0, (size_t)m * sizeof r.totals[0]);
     configure(m, TILE_ROWS, depth);
@@ -180,7 +181,7 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_s4) = {
     .k_align = 1,
     .chunk_words = TSR_GEMM_CHUNK_WORDS,
     .block_rows = 512,
-    .block_columns = 512,
+    .block_columns = 512, /* whose panels take half of the second cache: tiles of rows meet them from there */
     .run = run,
     .pack_s4 = pack_s4,
     .a_words = 1,
