@@ -189,18 +189,18 @@ static attention_part share_of(const block *b, int64_t i, const attention_part *
     return (attention_part){(const char *)part->from + i / mr * share, share};
 }
 
-/* A block of queries: `number` of a KV head, longest first under a causal mask, the group's heads side by
- * side; kv_head -1: none. */
-typedef struct work {
+/* Which block of queries: `number` counts a KV head's blocks, from the last queries back (the longest under a
+ * causal mask), the heads of its group innermost. kv_head -1: none. */
+typedef struct block_id {
     int64_t kv_head, number;
-} work;
+} block_id;
 
 static int64_t first_query(const forward *w, int64_t number)
 {
     return (w->n_blocks - 1 - number / w->group) * w->bm;
 }
 
-static int64_t query_head(const forward *w, const work *x)
+static int64_t query_head(const forward *w, const block_id *x)
 {
     return x->kv_head % w->a->hkv * w->group + x->number % w->group;
 }
@@ -225,7 +225,7 @@ static void want_tile(block *b, int64_t tile)
 
 /* Beside the last tile: the rows of out that the block will write; the next one's Q; and if that is another
  * head's, which this thread packs, the first tile of its K and V. */
-static void want_next(block *b, const work *now, const work *next)
+static void want_next(block *b, const block_id *now, const block_id *next)
 {
     const forward *w = b->w;
     const tsr_attention_fwd_args *a = w->a;
@@ -246,10 +246,10 @@ static void want_next(block *b, const work *now, const work *next)
     b->wanted[1] = part_of_rows(&v, n, a->dv);
 }
 
-/* P of one group of rows, from row i on, and a key tile, whose scores stay near. ahead: what is wanted next;
- * the next tile is wanted less, and may be fetched instead. */
+/* P of a group of rows, from row i on, and a key tile; its scores stay in the cache. ahead: this tile's V,
+ * fetched unless the softmax goes along with the product (*fused), which fetches what is `wanted`. */
 static attention_left softmax_of_group(const block *b, int64_t i, attention_span keys, attention_span seen,
-                                       const float *ahead, bool *fetched)
+                                       const float *ahead, bool *fused)
 {
     const forward *w = b->w;
     const int64_t nr = w->gemm->nr, mr = w->gemm->mr, k_word = w->gemm->k_word;
@@ -257,7 +257,7 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     const void *q = attention_left_row(w->gemm, &b->q, i);
     const float *k = b->k + keys.begin * w->q_words;
     float *m = b->m + i, *l = b->l + i * w->l_row, *o = b->o + i * w->o_stride;
-    const int64_t dv = b->begun[i / mr] ? w->a->dv : 0; /* that there is of O */
+    const int64_t dv = b->begun[i / mr] ? w->a->dv : 0; /* columns of O to scale when m rises */
     float *s = b->s + (w->fuses_softmax ? mr * w->p_words : 0);
     tsr_attention_rows t = {.features = &b->features,
                             .row = b->queries.begin + i,
@@ -273,8 +273,8 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                             .p_stride = (w->fuses_softmax ? w->p_words : w->s_stride) * k_word};
     const attention_left p = {t.p, t.p_stride};
     tsr_attention_group group = {.rows = t};
-    *fetched = w->fuses_softmax && rows == mr && w->score->is_windowed(&t, group.whole);
-    if (*fetched) {
+    *fused = w->fuses_softmax && rows == mr && w->score->is_windowed(&t, group.whole);
+    if (*fused) {
         for (int j = 0; j < TSR_ATTENTION_AHEAD; j++) {
             if (b->wanted[j].nbytes == 0) continue;
             const attention_part share = share_of(b, i, &b->wanted[j]);
@@ -315,24 +315,24 @@ static void attend_as_group(block *b, int64_t i, attention_span keys, attention_
     const int64_t nr = w->gemm->nr, k_word = w->gemm->k_word, n = keys.end - keys.begin;
     const bool lies_in_line = !w->v_in_place || b->v.stride == w->a->dv;
     const float *k = b->k + keys.begin * w->q_words, *v = b->v.data + keys.begin / k_word * b->v.stride;
-    bool fetched;
-    const attention_left p = softmax_of_group(b, i, keys, seen, i == 0 && lies_in_line ? v : NULL, &fetched);
-    const attention_product out = {
-        .gemm = w->gemm,
-        .a = p.data,
-        .a_row = p.row,
-        .a_k = 1,
-        .b = v,
-        .b_row = w->v_in_place ? b->v.stride : nr,
-        .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
-        .c = b->o + i * w->o_stride,
-        .c_row = w->o_stride,
-        .m = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i),
-        .n = w->a->dv,
-        .k = n,
-        .alpha = 1,
-        .beta = b->begun[i / w->gemm->mr] ? 1 : 0,
-        .ahead = i == 0 && !fetched && keys.end < b->features.lk ? k + n * w->q_words : NULL};
+    bool fused;
+    const attention_left p = softmax_of_group(b, i, keys, seen, i == 0 && lies_in_line ? v : NULL, &fused);
+    const attention_product out = {.gemm = w->gemm,
+                                   .a = p.data,
+                                   .a_row = p.row,
+                                   .a_k = 1,
+                                   .b = v,
+                                   .b_row = w->v_in_place ? b->v.stride : nr,
+                                   .b_strip = w->v_in_place ? nr : nr * attention_words(w->gemm, n),
+                                   .c = b->o + i * w->o_stride,
+                                   .c_row = w->o_stride,
+                                   .m = attention_min(w->gemm->mr, b->queries.end - b->queries.begin - i),
+                                   .n = w->a->dv,
+                                   .k = n,
+                                   .alpha = 1,
+                                   .beta = b->begun[i / w->gemm->mr] ? 1 : 0,
+                                   .ahead = i == 0 && !fused && keys.end < b->features.lk ? k + n * w->q_words
+                                                                                          : NULL};
     if (all) {
         attention_product_depth(&out, &seen);
     } else {
@@ -361,7 +361,7 @@ static void finish(const block *b, const attention_sequence *s, int64_t head, in
 {
     const forward *w = b->w;
     const int64_t used = b->queries.end - b->queries.begin, mr = w->gemm->mr;
-    for (int64_t i = 0; i < used; i += mr) /* a sink alone */
+    for (int64_t i = 0; i < used; i += mr) /* groups that saw no key: with a sink l is 1, so that O is read */
         if (!b->begun[i / mr])
             memset(b->o + i * w->o_stride, 0,
                    (size_t)(attention_min(mr, used - i) * w->o_stride) * sizeof *b->o);
@@ -400,7 +400,6 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
         const attention_rows v = attention_k_rows(&w->a->v, s, head / w->group, 0);
         b->v = (attention_matrix){v.data, v.row};
     }
-    memset(b->begun, 0, sizeof b->begun);
     memset(b->l, 0, (size_t)(n * w->l_row) * sizeof *b->l);
     /* A sink is a key that came first and has no value. */
     const float sink = sinks->data != NULL ? ((const float *)sinks->data)[head * sinks->stride[0]]
@@ -413,7 +412,7 @@ static void start(block *b, const attention_sequence *s, int64_t head, float *q,
 
 /* A block of queries, whose packed K and V are at place `index`; this thread's next one is probably `next`.
  */
-static void attend_to_block(const forward *w, work now, int64_t index, work next, int32_t slot)
+static void attend_to_block(const forward *w, block_id now, int64_t index, block_id next, int32_t slot)
 {
     const tsr_attention_fwd_args *a = w->a;
     const int64_t head = query_head(w, &now), first = first_query(w, now.number);
@@ -460,8 +459,9 @@ static void attend_to_item(void *arg, int64_t item, int32_t slot)
     const forward *w = arg;
     const int64_t per_head = w->n_blocks * w->group, after = item + tsr_threads_count(w->cpu->threads);
     const int64_t heads = attention_min(w->heads_per_round, w->a->b * w->a->hkv - w->first_head);
-    const work now = {w->first_head + item / per_head, item % per_head};
-    const work next = {after < heads * per_head ? w->first_head + after / per_head : -1, after % per_head};
+    const block_id now = {w->first_head + item / per_head, item % per_head};
+    const block_id next = {after < heads * per_head ? w->first_head + after / per_head : -1,
+                           after % per_head};
     attend_to_block(w, now, item / per_head, next, slot);
 }
 
@@ -471,8 +471,8 @@ static void attend_to_head(void *arg, int64_t head, int32_t slot)
     const int64_t n = w->n_blocks * w->group, after = head + tsr_threads_count(w->cpu->threads);
     for (int64_t tile = 0; tile < w->n_tiles; tile++) pack_tile(w, head, slot, tile, slot);
     for (int64_t i = 0; i < n; i++) {
-        const work other = {after < w->a->b * w->a->hkv ? after : -1, 0};
-        attend_to_block(w, (work){head, i}, slot, i + 1 < n ? (work){head, i + 1} : other, slot);
+        const block_id other = {after < w->a->b * w->a->hkv ? after : -1, 0};
+        attend_to_block(w, (block_id){head, i}, slot, i + 1 < n ? (block_id){head, i + 1} : other, slot);
     }
 }
 

@@ -7,10 +7,10 @@
  *                   ^- avxvnni
  *     plain8           plain16 <- plainamx
  *
- * avx2 means AVX2 + FMA + F16C, avx512 means F + BW + DQ + VL, amx means TILE + BF16 + INT8, GFNI,
- * which every processor with tiles has, and the kernel's permission to use tiles; each bit is checked, and that the kernel saves the registers. The plain sets are
- * the 8- and 16-lane sources, and the tiles, compiled without their instructions: every machine runs them,
- * none picks them unless TESSERA_ISA names them (the tests do).
+ * avx2 means AVX2 + FMA + F16C, avx512 means F + BW + DQ + VL, amx means TILE + BF16 + INT8, GFNI (which
+ * every processor with tiles has) and the kernel's permission to use tiles; each bit is checked, and that the
+ * kernel saves the registers. The plain sets are the 8- and 16-lane sources, and the tiles, compiled without
+ * their instructions: every machine runs them, none picks them unless TESSERA_ISA names them (the tests do).
  */
 #ifndef TSR_BACKEND_CPU_ISA_H
 #define TSR_BACKEND_CPU_ISA_H

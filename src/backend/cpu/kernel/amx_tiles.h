@@ -1,6 +1,5 @@
 /*
- * kernel/amx_tiles.h - the eight tiles of GEMM kernels on AMX: which is what, and how a thread's are
- * configured
+ * kernel/amx_tiles.h - the eight tiles of GEMM kernels on AMX: their roles, and a thread's configuration
  *
  *                     B0       B1          C is 32 x 32 words, A 32 rows of up to 16 words along k,
  *                  +--------+--------+     B up to 16 rows of 32 words
@@ -9,7 +8,8 @@
  *           A1     |  C10   |  C11   |
  *                  +--------+--------+
  *
- * A tile of fewer rows of A, of words of B's rows or along k, is configured so: rows, words, depth.
+ * With fewer rows of A, fewer words in B's rows or fewer words along k, tiles are configured smaller: rows,
+ * words, depth.
  */
 #ifndef TSR_KERNEL_AMX_TILES_H
 #define TSR_KERNEL_AMX_TILES_H
@@ -31,8 +31,8 @@ enum { TILE_ROWS = 16, TILE_NBYTES = 64, MR = 2 * TILE_ROWS, NR = 2 * TILE_ROWS 
 #define B1  7
 
 /*
- * C whose sums are still in this thread's tiles, 32 x 32 of them: each is stored just before the next run's
- * product takes its tile, so that the products of a run go on behind those of the last. c NULL: none.
+ * C whose sums are still in this thread's tiles, 32 x 32 of them: each tile is stored just before the next
+ * run's product takes its tile, so that the products of a run go on behind those of the last. c NULL: none.
  */
 static _Thread_local struct {
     char *c;

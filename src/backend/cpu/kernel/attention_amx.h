@@ -12,9 +12,11 @@
  * The vectors are not free beside tiles: for as long as those multiply, only one of the two vector units
  * does. The softmax of a block alone takes 400 cycles, the tiles of D = 128 256. (Emerald Rapids.)
  *
- * The vector part takes for granted that maxima are nearer to 0 than 64, which is looked at before, and that
- * none rises by more than 8, which shows afterwards: P of 256 or more. Then the scores are still there for
- * the family that works on tiles of scores, which knows what to do, and whose bits are the same.
+ * Before its softmax, what the window hides in a block becomes -Inf, and rows without a maximum take theirs
+ * from the block. The vector part takes for granted that maxima are nearer to 0 than 64, which is looked at
+ * before, and that none rises by more than 8, which shows afterwards: P of 256 or more. Then the scores are
+ * still there for the family that works on tiles of scores, which knows what to do, and whose bits are the
+ * same.
  *
  * Backward has dP beside S, lse in the maximum's place, and nothing that rises:
  *
@@ -30,8 +32,8 @@
 
 enum {
     MOST_CARRYING = 4,                        /* steps whose products have rows beside them */
-    MOST_FETCHED = 16,                        /* lines beside a block, from each place */
-    SCORES_BEHIND = TSR_ATTENTION_BLOCKS - 1, /* blocks between products and exponentials */
+    MOST_FETCHED = 16,                        /* lines before a block's products, from each place */
+    SCORES_BEHIND = TSR_ATTENTION_BLOCKS - 1, /* blocks by which exponentials lag behind products */
     BF16_256 = 0x4380
 };
 
@@ -44,7 +46,7 @@ typedef struct softmax_block {
     float *l_next;  /* and with the block */
     uint16_t *p;
     int64_t p_stride;
-    vu32 largest; /* P of each kind of column */
+    vu32 largest; /* P so far, in each half lane */
 } softmax_block;
 
 TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
@@ -122,7 +124,7 @@ TSR_INLINE void multiply_beside(const tile_product *p, const int carrying, const
 
 TSR_INLINE void soften(void *block, int64_t r) { softmax_row(block, r); }
 
-TSR_INLINE void multiply_both(const tile_product *p, const int carrying, softmax_block *b, char *last)
+TSR_INLINE void multiply_scores(const tile_product *p, const int carrying, softmax_block *b, char *last)
 {
     softmax_block own; /* in registers, which *b, that others see, is not */
     if (b != NULL) own = *b;
@@ -134,15 +136,15 @@ TSR_INLINE void multiply_both(const tile_product *p, const int carrying, softmax
 static void multiply_block(const tile_product *p, softmax_block *b, char *last)
 {
     if (b == NULL)
-        multiply_both(p, 1, NULL, last);
+        multiply_scores(p, 1, NULL, last);
     else if (p->n_steps == 1)
-        multiply_both(p, 1, b, last);
+        multiply_scores(p, 1, b, last);
     else if (p->n_steps == 2)
-        multiply_both(p, 2, b, last);
+        multiply_scores(p, 2, b, last);
     else if (p->n_steps == 3)
-        multiply_both(p, 3, b, last);
+        multiply_scores(p, 3, b, last);
     else
-        multiply_both(p, MOST_CARRYING, b, last);
+        multiply_scores(p, MOST_CARRYING, b, last);
 }
 
 /* True if the scores' maxima are such that the softmax is one multiply-add of the score, and no more. */
@@ -153,7 +155,8 @@ static bool are_near(const float *m)
     return near;
 }
 
-/* The first maxima of rows that have none: nothing needs scaling then. */
+/* First maxima of rows that have none, by forward_rising's own expression, NaN included: so the bits are
+ * `forward`'s. Nothing needs scaling: l and O are 0. */
 static void begin_maxima(float *m, const float *s, float alpha)
 {
     for (int64_t r = 0; r < MR; r++) {
@@ -163,7 +166,8 @@ static void begin_maxima(float *m, const float *s, float alpha)
     }
 }
 
-/* Lines that each of n blocks fetches of so many bytes: not so many that products would wait for them. */
+/* Lines that each of n blocks fetches of so many bytes; what is more than products would not wait for is
+ * left. */
 static int64_t lines_of(int64_t nbytes, int64_t n)
 {
     const int64_t all = (nbytes + n * TILE_NBYTES - 1) / (n * TILE_NBYTES);

@@ -138,8 +138,8 @@ typedef struct tsr_attention_group {
     int64_t k_words;                        /* of a row of Q and K */
     const void *ahead[TSR_ATTENTION_AHEAD]; /* to be fetched meanwhile, ahead_nbytes of each */
     int64_t ahead_nbytes[TSR_ATTENTION_AHEAD];
-    float *m, *l, *o; /* as `forward` has them */
-    int64_t o_stride, dv;
+    float *m, *l, *o;                            /* as `forward` has them */
+    int64_t o_stride, dv;                        /* dv 0: o holds nothing yet, and is not touched */
     const tsr_attention_score_f32_kernel *score; /* serves where a maximum rises; the bits are its own */
 } tsr_attention_group;
 

@@ -1,19 +1,19 @@
 /*
- * gemm_s4_amx.c - s4 GEMM micro-kernel in AMX tiles: C[32, 32] = alpha A[32, k] B[k, 32] + beta C, B in
- * groups
+ * gemm_s4_amx.c - s4 GEMM micro-kernel in AMX tiles: C[32, 32] = alpha A[32, k] B[k, 32] + beta C
  *
- * What gemm_s4.c computes, from the same panels: a group's sums are integers, here of a * (u4 - zero), whose
- * second factor fits s8; groups are added in f32, in order. Along k it goes by steps, of 64 elements or of a
- * group if that is shorter. While tiles multiply a step, vectors do the rest, in the first cache:
+ * What gemm_s4.c computes, from the same panels in groups: a group's sums are integers, here of a * (u4 -
+ * zero), whose second factor fits s8; groups are added in f32, in order. Along k it goes by steps, of 64
+ * elements or of a group if that is shorter. While tiles multiply a step, vectors do the rest, in the first
+ * cache:
  *
  *     step s + AHEAD of B    -> words of four s8, 1 or 2 KiB
  *     step s                 -> products, s32; behind a group's last step its sums are stored
  *     the group before       -> totals += scale * sums, f32, a part of the rows with each step
  *
- * A tile load waits until stores have left the processor; nothing is handed on while they are under way. So a
- * step of B is written that far ahead (for 16 rows and groups of 128, a group takes 250 cycles, 350 to 480
- * where it was 1 step; tiles alone 104, vectors alone 100), and it is as many stores for 1 row as for 32,
- * where the stores of sums and totals come to as many again: these are what bounds it.
+ * A tile load waits until earlier stores have left the processor, so B is widened AHEAD steps before it is
+ * needed (16 rows, groups of 128: 250 cycles a group; one step ahead 350 to 480). Widening takes 64 stores a
+ * group of 128, however few the rows; sums and totals take 4 more for each row. A group takes some 120 to 140
+ * cycles more than it has stores, of which one leaves in a cycle.
  */
 #include "backend/cpu/kernel/amx_tiles.h"
 #include "backend/cpu/kernel/gemm.h"
@@ -44,7 +44,7 @@ typedef struct s4_run {
 
 TSR_INLINE const char *group_at(const s4_run *r, int64_t g) { return r->b + g * r->group_nbytes; }
 
-TSR_INLINE vu32 fetched_word(const char *at)
+TSR_INLINE vu32 load_and_fetch_ahead(const char *at)
 {
     __builtin_prefetch(at + FETCH_NBYTES);
     __builtin_prefetch(at + FETCH_FAR_NBYTES, 0, 2);
@@ -62,21 +62,14 @@ TSR_INLINE void unpack(s4_run *r, int64_t s, const int depth, const bool has_zer
     {
         const char *from = words + j * VL * 4;
         uint32_t *to = &r->unpacked[s % RING][0][j * VL];
-        if (has_zeros) {
-            const vi8x4 zero = (vi8x4)(vu32_from_u8(zeros + j * VL) * 0x01010101u);
-            UNROLL for (int64_t q = 0; q < depth / 2; q++, to += 2 * NR)
-            {
-                const vu32 w = fetched_word(from + q * NR * 4);
-                vu32_store(to, (vu32)((vi8x4)vu32_half_bytes(w, 0) - zero));
-                vu32_store(to + NR, (vu32)((vi8x4)vu32_half_bytes(w, 1) - zero));
-            }
-        } else {
-            UNROLL for (int64_t q = 0; q < depth / 2; q++, to += 2 * NR)
-            {
-                const vu32 w = fetched_word(from + q * NR * 4);
-                vu32_store(to, vu32_half_bytes_less_8(w, 0));
-                vu32_store(to + NR, vu32_half_bytes_less_8(w, 1));
-            }
+        vi8x4 zero = {0};
+        if (has_zeros) zero = (vi8x4)(vu32_from_u8(zeros + j * VL) * 0x01010101u);
+        UNROLL for (int64_t q = 0; q < depth / 2; q++)
+        {
+            const vu32 w = load_and_fetch_ahead(from + q * NR * 4);
+            UNROLL for (int half = 0; half < 2; half++, to += NR)
+                vu32_store(to, has_zeros ? (vu32)((vi8x4)vu32_half_bytes(w, half) - zero)
+                                         : vu32_half_bytes_less_8(w, half));
         }
     }
 }
