@@ -87,8 +87,8 @@ void attention_bwd_delta(attention_bwd_tile *t, int64_t head, float *delta);
 
 /*
  * P and dS of the tile, to s and dp, as A of dQ's product; false, and empty columns, if nothing of it is
- * visible. In bf16 only `columns` are sure to be written, rounded out to whole strips: no product reads the
- * rest. With dbias, dp becomes the gradient of the bias instead, in f32.
+ * visible. Where run_gradients serves only `columns` are written, rounded out to whole strips: no
+ * product reads the rest. With dbias, dp becomes the gradient of the bias instead, in f32.
  */
 bool attention_bwd_scores(attention_bwd_tile *t, const float *delta, bool dbias);
 

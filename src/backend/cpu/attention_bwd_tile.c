@@ -54,6 +54,8 @@ void attention_bwd_lay_out(attention_backward *w, const tsr_cpu *cpu, const tsr_
     w->bf16 = w->gemm->k_word == 2;
     assert(!w->bf16 || nr % (2 * w->score->lanes) == 0);
     w->fuses = w->gemm->run_gradients != NULL && w->gemm->lanes == w->score->lanes && a->d > 0 && a->dv > 0;
+    /* Rows that a strip of keys meets begin with a group, all of which has P and dS there. */
+    assert(!w->fuses || w->gemm->mr == w->gemm->k_word * w->gemm->k_align);
     w->q_words = attention_words(w->gemm, a->d);
     w->dout_words = attention_words(w->gemm, a->dv);
     w->group = a->hkv > 0 ? a->hq / a->hkv : 0;

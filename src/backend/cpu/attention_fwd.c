@@ -225,13 +225,13 @@ static void want_tile(block *b, int64_t tile)
 
 /* Beside the last tile: the rows of out that the block will write; the next one's Q; and if that is another
  * head's, which this thread packs, the first tile of its K and V. */
-static void want_next(block *b, const block_id *now, const block_id *next)
+static void want_next(block *b, const attention_sequence *s, int64_t head, const block_id *now,
+                      const block_id *next)
 {
     const forward *w = b->w;
     const tsr_attention_fwd_args *a = w->a;
     const int64_t first = b->queries.begin;
-    const attention_sequence s = attention_sequence_of(a, now->kv_head / a->hkv);
-    const attention_rows out = attention_q_rows(&a->out, &s, query_head(w, now), first);
+    const attention_rows out = attention_q_rows(&a->out, s, head, first);
     b->wanted[2] = part_of_rows(&out, b->queries.end - first, a->dv);
     if (next->kv_head < 0) return;
     const attention_sequence s_next = attention_sequence_of(a, next->kv_head / a->hkv);
@@ -439,7 +439,7 @@ static void attend_to_block(const forward *w, block_id now, int64_t index, block
         for (int64_t t = keys.begin / w->bn; t * w->bn < keys.end; t++) {
             const bool is_last = (t + 1) * w->bn >= keys.end;
             want_tile(&b, is_last ? keys.begin / w->bn : t + 1);
-            if (is_last) want_next(&b, &now, &next);
+            if (is_last) want_next(&b, &s, head, &now, &next);
             attend_to_tile(&b, t);
         }
         if (w->gemm->leave != NULL) w->gemm->leave(tiles);

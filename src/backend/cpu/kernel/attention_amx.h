@@ -49,8 +49,9 @@ typedef struct softmax_block {
     vu32 largest; /* P so far, in each half lane */
 } softmax_block;
 
-TSR_INLINE void softmax_row(softmax_block *b, int64_t r)
+TSR_INLINE void softmax_row(void *block, int64_t r)
 {
+    softmax_block *b = block;
     const vf32 base = vf32_splat(b->m[r]);
     const vf32 p0 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(b->s + r * NR), b->alpha, base));
     const vf32 p1 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(b->s + r * NR + VL), b->alpha, base));
@@ -122,13 +123,11 @@ TSR_INLINE void multiply_beside(const tile_product *p, const int carrying, const
 
 /* --- forward --- */
 
-TSR_INLINE void soften(void *block, int64_t r) { softmax_row(block, r); }
-
 TSR_INLINE void multiply_scores(const tile_product *p, const int carrying, softmax_block *b, char *last)
 {
     softmax_block own; /* in registers, which *b, that others see, is not */
     if (b != NULL) own = *b;
-    multiply_beside(p, carrying, (beside){soften, b != NULL ? &own : NULL, 0, MR}, last);
+    multiply_beside(p, carrying, (beside){softmax_row, b != NULL ? &own : NULL, 0, MR}, last);
     if (b != NULL) b->largest = own.largest;
 }
 
@@ -262,8 +261,9 @@ typedef struct gradient_block {
     int64_t stride;
 } gradient_block;
 
-TSR_INLINE void gradient_row(const gradient_block *b, int64_t r)
+TSR_INLINE void gradient_row(void *block, int64_t r)
 {
+    const gradient_block *b = block;
     const float *s = b->s + r * NR, *dp = b->dp + r * NR;
     const vf32 base = vf32_splat(b->base[r]), delta = vf32_splat(b->delta[r]);
     const vf32 p0 = vf32_exp2_for_bf16(vf32_multiply_subtract(vf32_load(s), b->alpha, base));
@@ -272,8 +272,6 @@ TSR_INLINE void gradient_row(const gradient_block *b, int64_t r)
     const vf32 ds0 = p0 * (vf32_load(dp) - delta), ds1 = p1 * (vf32_load(dp + VL) - delta);
     vu32_store_up_to(b->ds + r * b->stride, vu32_pairs_from_vf32(ds0, ds1), VL);
 }
-
-TSR_INLINE void find_gradients(void *block, int64_t r) { gradient_row(block, r); }
 
 /*
  * The scores of a block and its dP, which stays in the tiles; beside them the rows of b, which is NULL where
@@ -285,8 +283,8 @@ TSR_INLINE void multiply_pair(const tile_product *s, const tile_product *dp, con
     gradient_block own; /* in registers, as above */
     if (b != NULL) own = *b;
     gradient_block *const beside_it = b != NULL ? &own : NULL;
-    multiply_beside(s, carrying, (beside){find_gradients, beside_it, 0, MR / 2}, last);
-    multiply_beside(dp, carrying, (beside){find_gradients, beside_it, MR / 2, MR / 2}, s->c);
+    multiply_beside(s, carrying, (beside){gradient_row, beside_it, 0, MR / 2}, last);
+    multiply_beside(dp, carrying, (beside){gradient_row, beside_it, MR / 2, MR / 2}, s->c);
 }
 
 static void multiply_blocks(const tile_product *s, const tile_product *dp, gradient_block *b, char *last)
