@@ -9,8 +9,11 @@
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
  * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
+ * Where the heads of a key lie side by side, as in pages, KV heads take turns, tile by tile, so that memory is
+ * read as it lies and a page of the operating system is looked up once, not once for each head.
+ *
  * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: scratch | slot 1: .. | ..
- * scratch     | Q | S, then P | P of the keys that a row sees | gathered rows | Q as integers |
+ * scratch     | S, then P | P of the keys that a row sees | gathered rows | head 0: Q | Q as integers | 1: ..
  */
 #include "backend/cpu/attention_decode.h"
 
@@ -18,6 +21,8 @@
 #include <string.h>
 
 #include "backend/indices.h"
+
+enum { MOST_IN_TURN = 16 }; /* KV heads */
 
 typedef struct decode {
     const tsr_cpu *cpu;
@@ -29,7 +34,8 @@ typedef struct decode {
     int64_t q_stride, o_stride;          /* floats between rows */
     int64_t q_integers_stride;           /* of Q as integers; 0 if there are none */
     int64_t part_floats;                 /* of one chunk's m, l, O */
-    int64_t scratch_floats;              /* of a slot */
+    int64_t q_floats, scratch_floats;    /* of a head's queries; of a slot */
+    int64_t in_turn;                     /* KV heads of an item, that its tiles go through in turn */
     int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
     int64_t n_heads;                     /* of this round                                  */
     float *parts, *scratch;
@@ -55,6 +61,15 @@ static void choose_integers(decode *w)
     if (w->of_k != NULL) w->q_integers_stride = attention_round_up(a->d, 32);
 }
 
+/* As many KV heads as lie side by side in both k and v, in equal groups. */
+static int64_t heads_in_turn(const tsr_attention_fwd_args *a)
+{
+    const bool side_by_side = a->k.stride[1] < a->k.stride[2] && a->v.stride[1] < a->v.stride[2];
+    int64_t n = side_by_side ? attention_min(a->hkv, MOST_IN_TURN) : 1;
+    while (n > 1 && a->hkv % n != 0) n--;
+    return attention_max(n, 1);
+}
+
 /* Lays the workspace out; over an arena that counts, only measures it. */
 static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
 {
@@ -71,14 +86,16 @@ static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args 
     w->o_stride = attention_round_up(a->dv, 16);
     w->part_floats = attention_round_up(w->n_rows * (w->o_stride + 2), 16);
     choose_integers(w);
-    w->scratch_floats = w->n_rows * (w->q_stride + TSR_DECODE_TILE) + TSR_DECODE_TILE +
+    w->in_turn = heads_in_turn(a);
+    w->q_floats = attention_round_up(w->n_rows * (w->q_stride + 1 + w->q_integers_stride / 2), 16);
+    w->scratch_floats = w->n_rows * TSR_DECODE_TILE + TSR_DECODE_TILE +
                         TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) +
-                        w->n_rows * (1 + w->q_integers_stride / 2);
+                        w->in_turn * w->q_floats;
     /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
     const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
     const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
-    w->heads_per_round = attention_min(heads, attention_max(1, room / head_floats));
-    w->n_ranges = ranges_of(a, w->heads_per_round, n_threads, w->n_chunks);
+    w->heads_per_round = attention_min(heads, attention_max(1, room / head_floats / w->in_turn) * w->in_turn);
+    w->n_ranges = ranges_of(a, w->heads_per_round / w->in_turn, n_threads, w->n_chunks);
 
     w->parts = tsr_arena_take(arena, (size_t)(w->heads_per_round * w->n_chunks),
                               (size_t)w->part_floats * sizeof(float));
@@ -110,7 +127,7 @@ typedef struct tile_rows {
     attention_span keys;
 } tile_rows;
 
-/* What an item works on: some chunks of one KV head. */
+/* What an item works on: some chunks of one KV head; or of each of several, one of these for each. */
 typedef struct range {
     const decode *w;
     attention_sequence s;
@@ -338,49 +355,85 @@ static void load_queries(const range *r)
                                            r->q + row * w->q_stride, w->a->d);
 }
 
+/* Chunks [begin, end) of KV head first_head + index, the i-th of an item; false if there is nothing to do. */
+static bool begin_range(range *r, const decode *w, int64_t index, int64_t i, int64_t begin, int64_t end,
+                        int32_t slot)
+{
+    const tsr_attention_fwd_args *a = w->a;
+    const int64_t head = w->first_head + index;
+    *r = (range){.w = w, .s = attention_sequence_of(a, head / a->hkv), .kv_head = head % a->hkv};
+    r->lq = r->s.lq, r->n_rows = r->lq * w->group;
+    if (!attention_decodes(&r->s) || begin >= end || r->n_rows == 0) return false;
+    r->k = (attention_kv){a, &r->s, &a->k, &a->k_scale, r->kv_head};
+    r->v = (attention_kv){a, &r->s, &a->v, &a->v_scale, r->kv_head};
+    r->gathers = a->k.stride[3] != 1 || a->v.stride[3] != 1;
+    r->p = w->scratch + slot * w->scratch_floats;
+    r->hidden = r->p + w->n_rows * TSR_DECODE_TILE;
+    r->gather = r->hidden + TSR_DECODE_TILE;
+    r->q = r->gather + TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) + i * w->q_floats;
+    r->q_unit = r->q + w->n_rows * w->q_stride;
+    r->q_integers = (int16_t *)(void *)(r->q_unit + w->n_rows);
+    load_queries(r);
+
+    r->features = features_of(r, 0);
+    r->alike = a->alibi.data == NULL && a->bias.data == NULL && a->mask.data == NULL && !r->features.dropout;
+    const attention_span seen = attention_keys_seen(&r->features, (attention_span){0, r->lq});
+    r->keys = (attention_span){attention_max(seen.begin, begin * TSR_DECODE_CHUNK),
+                               attention_min(seen.end, end * TSR_DECODE_CHUNK)};
+    return true;
+}
+
+/* K's and V's rows of one head and tile. */
+typedef struct tile_of_head {
+    tile_rows k, v;
+} tile_of_head;
+
+static void find_tile(const range *r, attention_span keys, tile_of_head *to)
+{
+    find_rows(&r->k, keys, &to->k);
+    find_rows(&r->v, keys, &to->v);
+}
+
+/* Chunk c of the heads' keys, from `key` on; tiles[*now] is the first one's. Returns the key behind. */
+static int64_t attend_to_chunk(range *heads, int64_t c, int64_t key, tile_of_head tiles[2], int *now)
+{
+    const attention_span keys = heads->keys;
+    const int64_t n = heads->w->in_turn, last = attention_min((c + 1) * TSR_DECODE_CHUNK, keys.end);
+    while (key < last) {
+        const attention_span tile = tile_at(keys, key);
+        key = tile.end;
+        const attention_span after = key < keys.end ? tile_at(keys, key) : (attention_span){key, key};
+        for (int64_t i = 0; i < n; i++, *now = !*now) {
+            const range *next = &heads[i + 1 < n ? i + 1 : 0];
+            tile_of_head *const mine = &tiles[*now], *const ahead = &tiles[!*now];
+            find_tile(next, i + 1 < n ? tile : after, ahead);
+            fetch_scales(&next->k, ahead->k.keys), fetch_scales(&next->v, ahead->v.keys);
+            attend_to_tile(&heads[i], &mine->k, &mine->v, &ahead->k, &ahead->v);
+        }
+    }
+    return key;
+}
+
 static void attend_to_range(void *arg, int64_t item, int32_t slot)
 {
     const decode *w = arg;
-    const tsr_attention_fwd_args *a = w->a;
-    const int64_t index = item % w->n_heads, number = item / w->n_heads, head = w->first_head + index;
-    range r = {.w = w, .s = attention_sequence_of(a, head / a->hkv), .kv_head = head % a->hkv};
-    const int64_t n_chunks = ceil_div(r.s.lk, TSR_DECODE_CHUNK), per_range = ceil_div(n_chunks, w->n_ranges);
-    const int64_t begin = number * per_range, end = attention_min(begin + per_range, n_chunks);
-    r.lq = r.s.lq, r.n_rows = r.lq * w->group;
-    if (!attention_decodes(&r.s) || begin >= end || r.n_rows == 0) return;
-    r.k = (attention_kv){a, &r.s, &a->k, &a->k_scale, r.kv_head};
-    r.v = (attention_kv){a, &r.s, &a->v, &a->v_scale, r.kv_head};
-    r.gathers = a->k.stride[3] != 1 || a->v.stride[3] != 1;
-    r.q = w->scratch + slot * w->scratch_floats;
-    r.p = r.q + w->n_rows * w->q_stride;
-    r.hidden = r.p + w->n_rows * TSR_DECODE_TILE;
-    r.gather = r.hidden + TSR_DECODE_TILE;
-    r.q_unit = r.gather + TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride);
-    r.q_integers = (int16_t *)(void *)(r.q_unit + w->n_rows);
-    load_queries(&r);
-
-    r.features = features_of(&r, 0);
-    r.alike = a->alibi.data == NULL && a->bias.data == NULL && a->mask.data == NULL && !r.features.dropout;
-    const attention_span seen = attention_keys_seen(&r.features, (attention_span){0, r.lq});
-    r.keys = (attention_span){attention_max(seen.begin, begin * TSR_DECODE_CHUNK),
-                              attention_min(seen.end, end * TSR_DECODE_CHUNK)};
-    tile_rows k[2], v[2];
+    const int64_t n_groups = w->n_heads / w->in_turn, first = item % n_groups * w->in_turn;
+    const attention_sequence s = attention_sequence_of(w->a, (w->first_head + first) / w->a->hkv);
+    const int64_t n_chunks = ceil_div(s.lk, TSR_DECODE_CHUNK), per_range = ceil_div(n_chunks, w->n_ranges);
+    const int64_t begin = item / n_groups * per_range, end = attention_min(begin + per_range, n_chunks);
+    range heads[MOST_IN_TURN];
+    for (int64_t i = 0; i < w->in_turn; i++)
+        if (!begin_range(&heads[i], w, first + i, i, begin, end, slot)) return;
+    tile_of_head tiles[2];
     int now = 0;
-    for (int64_t c = begin, key = r.keys.begin; c < end; c++) {
-        start_part(&r, index, c);
-        const int64_t last = attention_min((c + 1) * TSR_DECODE_CHUNK, r.keys.end);
-        for (; key < last; now = !now) {
-            attention_span tile = tile_at(r.keys, key);
-            if (key == r.keys.begin) {
-                find_rows(&r.k, tile, &k[now]), find_rows(&r.v, tile, &v[now]);
-                fetch_rows(&r.k, &k[now]), fetch_rows(&r.v, &v[now]);
-            }
-            key = tile.end;
-            tile = key < r.keys.end ? tile_at(r.keys, key) : (attention_span){key, key};
-            find_rows(&r.k, tile, &k[!now]), find_rows(&r.v, tile, &v[!now]);
-            fetch_scales(&r.k, tile), fetch_scales(&r.v, tile);
-            attend_to_tile(&r, &k[now], &v[now], &k[!now], &v[!now]);
-        }
+    int64_t key = heads->keys.begin;
+    if (key < heads->keys.end) {
+        find_tile(heads, tile_at(heads->keys, key), &tiles[now]);
+        fetch_rows(&heads->k, &tiles[now].k), fetch_rows(&heads->v, &tiles[now].v);
+    }
+    for (int64_t c = begin; c < end; c++) {
+        for (int64_t i = 0; i < w->in_turn; i++) start_part(&heads[i], first + i, c);
+        key = attend_to_chunk(heads, c, key, tiles, &now);
     }
 }
 
@@ -424,7 +477,7 @@ void attention_decode(const tsr_cpu *cpu, const tsr_attention_fwd_args *a, void 
     const int64_t heads = a->b * a->hkv;
     for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
         const int64_t n = w.n_heads = attention_min(w.heads_per_round, heads - w.first_head);
-        tsr_threads_run(cpu->threads, n * w.n_ranges, attend_to_range, &w);
+        tsr_threads_run(cpu->threads, n / w.in_turn * w.n_ranges, attend_to_range, &w);
         tsr_threads_run(cpu->threads, n * w.group, finish, &w);
     }
 }
