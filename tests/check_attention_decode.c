@@ -62,6 +62,45 @@ static void pages_change_nothing(tsr_context *ctx)
     }
 }
 
+static void sizes_of_many_heads(kit_attention *c)
+{
+    c->b = kit_between(1, 2), c->hkv = kit_between(2, 20);
+    c->hq = c->hkv * kit_between(1, 2);
+    c->lq = kit_between(1, 4), c->lk = kit_between(1, 1100);
+    c->d = kit_between(1, 20), c->dv = kit_between(1, 20);
+}
+
+/* [b, h, l, d], in memory [b, l, h, d] */
+static tsr_tensor key_by_key(const tsr_tensor *t)
+{
+    const tsr_tensor view = tsr_tensor_transpose(t, 1, 2), copy = kit_copy(&view, t->dtype, KIT_ROWS);
+    return tsr_tensor_transpose(&copy, 1, 2);
+}
+
+/* Head by head and key by key, where heads take turns: the same bits for any number of them and of threads. */
+static void turns_change_nothing(tsr_context *ctx)
+{
+    tsr_context *const one = kit_cpu_with_threads(1), *const three = kit_cpu_with_threads(3);
+    for (int trial = 0; trial < 6; trial++) {
+        kit_attention c = kit_attention_of_sizes(trial % 3 == 0, sizes_of_many_heads);
+        if (trial % 2 == 0) c = kit_attention_int8(&c);
+        const tsr_tensor k = kit_copy(&c.k, c.k.dtype, KIT_ROWS), v = kit_copy(&c.v, c.v.dtype, KIT_ROWS);
+        c.k = k, c.v = v;
+        const kit_attention_result by_head = kit_attention_run(ctx, &c, KIT_FUSED);
+        c.k = key_by_key(&k), c.v = key_by_key(&v);
+        const kit_attention_result in_turn = kit_attention_run(one, &c, KIT_FUSED),
+                                   shared = kit_attention_run(three, &c, KIT_FUSED);
+        expect_same_bits(&c, &by_head, &in_turn, "head by head and key by key");
+        expect_same_bits(&c, &by_head, &shared, "head by head and key by key, three threads");
+        c.k = k;
+        const kit_attention_result mixed = kit_attention_run(one, &c, KIT_FUSED);
+        expect_same_bits(&c, &by_head, &mixed, "k head by head, v key by key");
+        kit_free_all();
+    }
+    tsr_context_destroy(one);
+    tsr_context_destroy(three);
+}
+
 static double max_abs(const tsr_tensor *t) { return t->data == NULL ? 0 : kit_max_abs(t); }
 
 /*
@@ -402,6 +441,7 @@ static void test_nothing_is_packed(void **state)
 
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, splits_change_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, pages_change_nothing)
+KIT_TEST_OF_EACH(kit_for_each_gemm_isa, turns_change_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, int8_is_right)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, int8_companions_change_nothing)
 KIT_TEST_OF_EACH(kit_for_each_gemm_isa, nan_scale_stays_in_its_rows)
@@ -415,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_splits_change_nothing),
         cmocka_unit_test(test_pages_change_nothing),
+        cmocka_unit_test(test_turns_change_nothing),
         cmocka_unit_test(test_int8_is_right),
         cmocka_unit_test(test_parts_are_the_whole),
         cmocka_unit_test(test_nan_in_parts),

@@ -61,12 +61,14 @@ static void choose_integers(decode *w)
     if (w->of_k != NULL) w->q_integers_stride = attention_round_up(a->d, 32);
 }
 
-/* As many KV heads as lie side by side in both k and v, in equal groups. */
-static int64_t heads_in_turn(const tsr_attention_fwd_args *a)
+/* As many KV heads as lie side by side in both k and v, in equal groups, and leave the threads items enough. */
+static int64_t heads_in_turn(const tsr_attention_fwd_args *a, int64_t n_threads, int64_t n_chunks)
 {
+    enum { ITEMS_PER_THREAD = 4 };
     const bool side_by_side = a->k.stride[1] < a->k.stride[2] && a->v.stride[1] < a->v.stride[2];
+    const int64_t heads = a->b * a->hkv, least = attention_min(ITEMS_PER_THREAD * n_threads, heads * n_chunks);
     int64_t n = side_by_side ? attention_min(a->hkv, MOST_IN_TURN) : 1;
-    while (n > 1 && a->hkv % n != 0) n--;
+    while (n > 1 && (a->hkv % n != 0 || heads / n * n_chunks < least)) n--;
     return attention_max(n, 1);
 }
 
@@ -86,7 +88,7 @@ static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args 
     w->o_stride = attention_round_up(a->dv, 16);
     w->part_floats = attention_round_up(w->n_rows * (w->o_stride + 2), 16);
     choose_integers(w);
-    w->in_turn = heads_in_turn(a);
+    w->in_turn = heads_in_turn(a, n_threads, w->n_chunks);
     w->q_floats = attention_round_up(w->n_rows * (w->q_stride + 1 + w->q_integers_stride / 2), 16);
     w->scratch_floats = w->n_rows * TSR_DECODE_TILE + TSR_DECODE_TILE +
                         TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) +
