@@ -77,7 +77,7 @@ static tsr_tensor key_by_key(const tsr_tensor *t)
     return tsr_tensor_transpose(&copy, 1, 2);
 }
 
-/* Head by head and key by key, where heads take turns: the same bits for any number of them and of threads. */
+/* The same bits head by head and key by key, where heads take turns. */
 static void turns_change_nothing(tsr_context *ctx)
 {
     tsr_context *const one = kit_cpu_with_threads(1), *const three = kit_cpu_with_threads(3);

@@ -436,6 +436,32 @@ static void check_words(const vec_words *w)
     }
 }
 
+static void check_pairs(const vec_words *w)
+{
+    enum { N = 1 << 16 };
+    static uint16_t x[N];
+    static float y[N], unzipped[N];
+    for (int i = 0; i < N; i++) x[i] = (uint16_t)i;
+    w->from_bf16_pairs(N, x, y);
+    for (int i = 0; i < N; i++) {
+        uint32_t bits;
+        memcpy(&bits, y + i, sizeof bits);
+        assert_int_equal(bits, (uint32_t)i << 16);
+        y[i] = (float)i;
+    }
+    w->unzip(N, y, unzipped);
+    for (int i = 0; i < N; i++) {
+        const int two = 2 * w->lanes, first = i - i % two, odd = i % two >= w->lanes;
+        assert_true(unzipped[i] == (float)(first + i % w->lanes * 2 + odd));
+    }
+}
+
+static void test_pairs(void **state)
+{
+    (void)state;
+    for_each_set(check_pairs);
+}
+
 static void test_words_of_integers(void **state)
 {
     (void)state;
@@ -446,15 +472,11 @@ static void test_words_of_integers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mathematics),
-        cmocka_unit_test(test_exact_points),
-        cmocka_unit_test(test_max_and_select),
-        cmocka_unit_test(test_conversions),
-        cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_folds),
-        cmocka_unit_test(test_mulhi),
-        cmocka_unit_test(test_dropout_words),
-        cmocka_unit_test(test_words_of_integers),
+        cmocka_unit_test(test_mathematics),    cmocka_unit_test(test_exact_points),
+        cmocka_unit_test(test_max_and_select), cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_edges),          cmocka_unit_test(test_folds),
+        cmocka_unit_test(test_mulhi),          cmocka_unit_test(test_dropout_words),
+        cmocka_unit_test(test_pairs),          cmocka_unit_test(test_words_of_integers),
     };
     return cmocka_run_group_tests_name("vec", tests, announce, NULL);
 }

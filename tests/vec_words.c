@@ -123,6 +123,25 @@ static void run_from_u8(int64_t n, const uint8_t *x, uint32_t *y)
     for (int64_t i = 0; i < n; i += VL) vu32_store(y + i, vu32_from_u8(x + i));
 }
 
+static void run_from_bf16_pairs(int64_t n, const uint16_t *x, float *y)
+{
+    for (int64_t i = 0; i < n; i += 2 * VL) {
+        const vu32 pairs = vu32_load_pairs(x, i);
+        vf32 v[2] = {vf32_even_bf16(pairs), vf32_odd_bf16(pairs)};
+        vf32_zip(v);
+        vf32_store(y + i, v[0]), vf32_store(y + i + VL, v[1]);
+    }
+}
+
+static void run_unzip(int64_t n, const float *x, float *y)
+{
+    for (int64_t i = 0; i < n; i += 2 * VL) {
+        vf32 v[2] = {vf32_load(x + i), vf32_load(x + i + VL)};
+        vf32_unzip(v);
+        vf32_store(y + i, v[0]), vf32_store(y + i + VL, v[1]);
+    }
+}
+
 static void run_half_bytes(int64_t n, const uint32_t *x, int half, uint32_t *y)
 {
     for (int64_t i = 0; i < n; i += VL) {
@@ -173,6 +192,8 @@ const vec_words TSR_NAME(vec_words) = {
     .dot_pairs = run_dot_pairs,
     .dot_quads_to_pairs = run_dot_quads_to_pairs,
     .from_u8 = run_from_u8,
+    .from_bf16_pairs = run_from_bf16_pairs,
+    .unzip = run_unzip,
     .half_bytes = run_half_bytes,
     .half_bytes_less_8 = run_half_bytes_less_8,
     .load_words_n = run_load_words_n,

@@ -36,6 +36,8 @@ typedef struct vec_words {
     /* y has room for one vector; load_n fills it all. 0 <= n <= lanes. */
     void (*load_as_n)(int64_t n, const void *x, tsr_dtype dtype, float *y);
     void (*store_as_n)(int64_t n, void *x, tsr_dtype dtype, const float *y);
+    void (*from_bf16_pairs)(int64_t n, const uint16_t *x, float *y); /* n a multiple of 32; zipped again */
+    void (*unzip)(int64_t n, const float *x, float *y); /* each two vectors: even lanes, then odd ones */
     float (*sum)(const float *x);
     float (*max_lane)(const float *x);
     void (*mulhi)(int64_t n, const uint32_t *a, uint32_t b, uint32_t *y);

@@ -9,8 +9,8 @@
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
  * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
- * Where the heads of a key lie side by side, as in pages, KV heads take turns, tile by tile, so that memory is
- * read as it lies and a page of the operating system is looked up once, not once for each head.
+ * Where the heads of a key lie side by side, as in pages, KV heads take turns, tile by tile, so that memory
+ * is read as it lies and a page of the operating system is looked up once, not once for each head.
  *
  * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: scratch | slot 1: .. | ..
  * scratch     | S, then P | P of the keys that a row sees | gathered rows | head 0: Q | Q as integers | 1: ..
@@ -61,12 +61,14 @@ static void choose_integers(decode *w)
     if (w->of_k != NULL) w->q_integers_stride = attention_round_up(a->d, 32);
 }
 
-/* As many KV heads as lie side by side in both k and v, in equal groups, and leave the threads items enough. */
+/* As many KV heads as lie side by side in both k and v, in equal groups, and leave the threads items enough.
+ */
 static int64_t heads_in_turn(const tsr_attention_fwd_args *a, int64_t n_threads, int64_t n_chunks)
 {
     enum { ITEMS_PER_THREAD = 4 };
     const bool side_by_side = a->k.stride[1] < a->k.stride[2] && a->v.stride[1] < a->v.stride[2];
-    const int64_t heads = a->b * a->hkv, least = attention_min(ITEMS_PER_THREAD * n_threads, heads * n_chunks);
+    const int64_t heads = a->b * a->hkv,
+                  least = attention_min(ITEMS_PER_THREAD * n_threads, heads * n_chunks);
     int64_t n = side_by_side ? attention_min(a->hkv, MOST_IN_TURN) : 1;
     while (n > 1 && (a->hkv % n != 0 || heads / n * n_chunks < least)) n--;
     return attention_max(n, 1);
@@ -91,8 +93,7 @@ static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args 
     w->in_turn = heads_in_turn(a, n_threads, w->n_chunks);
     w->q_floats = attention_round_up(w->n_rows * (w->q_stride + 1 + w->q_integers_stride / 2), 16);
     w->scratch_floats = w->n_rows * TSR_DECODE_TILE + TSR_DECODE_TILE +
-                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) +
-                        w->in_turn * w->q_floats;
+                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) + w->in_turn * w->q_floats;
     /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
     const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
     const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
@@ -350,6 +351,7 @@ static void load_queries(const range *r)
             float *to = r->q + (g * r->lq + i) * w->q_stride;
             w->cpu->elementwise_f32->load(to, attention_row(&q, i), q.dtype, q.col, w->a->d);
             memset(to + w->a->d, 0, (size_t)(w->q_stride - w->a->d) * sizeof *to);
+            w->kernel->arrange(to, w->a->d, w->a->k.dtype);
         }
     }
     for (int64_t row = 0; w->of_k != NULL && row < r->n_rows; row++)

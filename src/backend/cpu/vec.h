@@ -409,6 +409,48 @@ TSR_INLINE void s8_from_vi32(int8_t *p, vi32 v)
 #endif
 }
 
+/* Lanes of two vectors: the even ones to v[0] and the odd ones to v[1]; and back. */
+TSR_INLINE void vf32_unzip(vf32 v[2])
+{
+    const vf32 a = v[0], b = v[1];
+#if TSR_LANES == 16
+    v[0] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    v[1] = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif TSR_LANES == 8
+    v[0] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+    v[1] = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+    v[0] = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+    v[1] = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
+}
+
+TSR_INLINE void vf32_zip(vf32 v[2])
+{
+    const vf32 a = v[0], b = v[1];
+#if TSR_LANES == 16
+    v[0] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    v[1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif TSR_LANES == 8
+    v[0] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    v[1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    v[0] = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    v[1] = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#endif
+}
+
+/* 2 VL numbers of bf16, from the i-th of p on, and those of them in even or in odd places: an instruction for
+ * a vector, where one of numbers in their order takes two. */
+TSR_INLINE vu32 vu32_load_pairs(const void *p, int64_t i)
+{
+    vu32 pairs;
+    memcpy(&pairs, (const uint16_t *)p + i, sizeof pairs);
+    return pairs;
+}
+TSR_INLINE vf32 vf32_even_bf16(vu32 pairs) { return (vf32)(pairs << 16); }
+TSR_INLINE vf32 vf32_odd_bf16(vu32 pairs) { return (vf32)(pairs & 0xffff0000u); }
+
 /*
  * v, rounded as it stands. Of two products that are added, the compiler rounds one and contracts the other,
  * and may choose otherwise in the next copy of a loop; this says which one is rounded.

@@ -62,6 +62,37 @@ TSR_INLINE void scores_step(const void *const *row, const tsr_dtype dtype, const
     }
 }
 
+/* The same over columns [c, c + 2 VL) of bf16, of which pairs lie in a word; q's even columns come first. */
+TSR_INLINE void scores_step_of_pairs(const void *const *row, const int R, int64_t c, const float *q,
+                                     int64_t q_stride, vf32 acc[VL])
+{
+    const int KB = VL / R;
+    vu32 pairs[VL];
+    UNROLL for (int i = 0; i < KB; i++) pairs[i] = vu32_load_pairs(row[i], c);
+    UNROLL for (int half = 0; half < 2; half++)
+    {
+        vf32 qr[VL];
+        UNROLL for (int r = 0; r < R; r++) qr[r] = vf32_load(q + r * q_stride + c + half * VL);
+        UNROLL for (int i = 0; i < KB; i++)
+        {
+            const vf32 x = half == 0 ? vf32_even_bf16(pairs[i]) : vf32_odd_bf16(pairs[i]);
+            UNROLL for (int r = 0; r < R; r++) acc[r * KB + i] += qr[r] * x;
+        }
+    }
+}
+
+/* Columns that a step of scores or values takes. */
+TSR_INLINE int step_of(const tsr_dtype dtype) { return dtype == TSR_BF16 ? 2 * VL : VL; }
+
+TSR_INLINE void scores_whole_step(const void *const *row, const tsr_dtype dtype, const int R, int64_t c,
+                                  const float *q, int64_t q_stride, vf32 acc[VL])
+{
+    if (dtype == TSR_BF16)
+        scores_step_of_pairs(row, R, c, q, q_stride, acc);
+    else
+        scores_step(row, dtype, R, c, VL, q, q_stride, acc);
+}
+
 /*
  * R rows with KB = VL / R keys from j on. Many rows share what is loaded, a few columns of all keys at a
  * time; a single one takes key after key, in the order of memory.
@@ -70,26 +101,33 @@ TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const tsr_dtype
                              int64_t j, const float *q, int64_t q_stride, float *s, int64_t s_stride,
                              const bool fetches)
 {
-    const int KB = VL / R;
-    const int64_t whole = k->d - k->d % VL;
+    const int KB = VL / R, step = step_of(dtype);
+    const int64_t whole = k->d - k->d % step;
     vf32 acc[VL] = {{0}};
     if (R == 1) {
-        UNROLL for (int i = 0; i < KB; i++) for (int64_t c = 0; c < whole; c += VL)
+        UNROLL for (int i = 0; i < KB; i++) for (int64_t c = 0; c < whole; c += step)
         {
-            if (fetches) fetch(k->next[j + i], dtype, c, VL); /* a line more than once, rather than branch */
-            acc[i] += vf32_load(q + c) * load(k->row[j + i], dtype, c);
+            if (fetches)
+                fetch(k->next[j + i], dtype, c, step); /* a line more than once, rather than branch */
+            if (dtype == TSR_BF16) {
+                const vu32 pairs = vu32_load_pairs(k->row[j + i], c);
+                acc[i] += vf32_load(q + c) * vf32_even_bf16(pairs);
+                acc[i] += vf32_load(q + c + VL) * vf32_odd_bf16(pairs);
+            } else {
+                acc[i] += vf32_load(q + c) * load(k->row[j + i], dtype, c);
+            }
         }
     } else {
-        for (int64_t c = 0; c < whole; c += VL) {
-            if (fetches && begins_line(dtype, c, VL)) {
-                UNROLL for (int i = 0; i < KB; i++) fetch(k->next[j + i], dtype, c, VL);
+        for (int64_t c = 0; c < whole; c += step) {
+            if (fetches && begins_line(dtype, c, step)) {
+                UNROLL for (int i = 0; i < KB; i++) fetch(k->next[j + i], dtype, c, step);
             }
-            scores_step(k->row + j, dtype, R, c, VL, q, q_stride, acc);
+            scores_whole_step(k->row + j, dtype, R, c, q, q_stride, acc);
         }
     }
-    if (whole < k->d) {
-        for (int i = 0; fetches && i < KB; i++) fetch(k->next[j + i], dtype, whole, VL);
-        scores_step(k->row + j, dtype, R, whole, k->d - whole, q, q_stride, acc);
+    for (int64_t c = whole; c < k->d; c += VL) {
+        for (int i = 0; fetches && i < KB; i++) fetch(k->next[j + i], dtype, c, VL);
+        scores_step(k->row + j, dtype, R, c, k->d - c, q, q_stride, acc);
     }
     float t[VL];
     vf32_store(t, vf32_sums(acc));
@@ -120,6 +158,16 @@ TSR_INLINE void scores_as(const tsr_attention_decode_rows *k, const tsr_dtype dt
     if (r < n_rows) scores_rows(k, dtype, 1, q + r * q_stride, q_stride, s + r * s_stride, s_stride, r == 0);
 }
 
+static void arrange(float *q, int64_t d, tsr_dtype dtype)
+{
+    if (dtype != TSR_BF16) return;
+    for (int64_t c = 0; c + 2 * VL <= d; c += 2 * VL) {
+        vf32 x[2] = {vf32_load(q + c), vf32_load(q + c + VL)};
+        vf32_unzip(x);
+        vf32_store(q + c, x[0]), vf32_store(q + c + VL, x[1]);
+    }
+}
+
 static void scores(const tsr_attention_decode_rows *k, const float *q, int64_t q_stride, int64_t n_rows,
                    float *s, int64_t s_stride)
 {
@@ -131,18 +179,37 @@ static void scores(const tsr_attention_decode_rows *k, const float *q, int64_t q
     }
 }
 
+/* NV vectors of a row of V, from column c on: of bf16 two at a time, their even columns and their odd ones.
+ */
+TSR_INLINE void load_values(vf32 x[8], const void *row, const tsr_dtype dtype, const int NV, int64_t c)
+{
+    if (dtype == TSR_BF16 && NV > 1) {
+        UNROLL for (int i = 0; i < NV; i += 2)
+        {
+            const vu32 pairs = vu32_load_pairs(row, c + i * VL);
+            x[i] = vf32_even_bf16(pairs), x[i + 1] = vf32_odd_bf16(pairs);
+        }
+    } else {
+        UNROLL for (int i = 0; i < NV; i++) x[i] = load(row, dtype, c + i * VL);
+    }
+}
+
 /* Columns c .. c + NV VL of R rows (the last vector's first `lanes` alone, where NV is 1). */
 TSR_INLINE void values_block(const tsr_attention_decode_rows *v, const tsr_dtype dtype, const int R,
                              const int NV, int64_t c, int64_t lanes, const float *p, int64_t p_stride,
                              float *o, int64_t o_stride, const bool fetches)
 {
+    const bool unzips = dtype == TSR_BF16 && NV > 1;
     vf32 acc[4 * 8];
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < NV; i++)
         acc[r * NV + i] = vf32_load_up_to(o + r * o_stride + c + i * VL, lanes);
+    if (unzips) UNROLL for (int i = 0; i < R * NV; i += 2) vf32_unzip(acc + i);
     for (int64_t j = 0; j < v->n; j++) {
         vf32 x[8];
-        UNROLL for (int i = 0; i < NV; i++) x[i] = lanes >= VL ? load(v->row[j], dtype, c + i * VL)
-                                                               : load_n(v->row[j], dtype, c, lanes);
+        if (lanes >= VL)
+            load_values(x, v->row[j], dtype, NV, c);
+        else
+            x[0] = load_n(v->row[j], dtype, c, lanes);
         if (fetches) fetch(v->next[j], dtype, c, NV * VL);
         UNROLL for (int r = 0; r < R; r++)
         {
@@ -150,6 +217,7 @@ TSR_INLINE void values_block(const tsr_attention_decode_rows *v, const tsr_dtype
             UNROLL for (int i = 0; i < NV; i++) acc[r * NV + i] += pr * x[i];
         }
     }
+    if (unzips) UNROLL for (int i = 0; i < R * NV; i += 2) vf32_zip(acc + i);
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < NV; i++)
         vf32_store_up_to(o + r * o_stride + c + i * VL, acc[r * NV + i], lanes);
 }
@@ -243,6 +311,7 @@ static void merge(float unit, float *m, float *l, float *o, float m2, float l2, 
 const tsr_attention_decode_f32_kernel TSR_NAME(tsr_attention_decode_f32) = {
     .name = "attention_decode_f32_" TSR_SET_NAME,
     .isa = TSR_ISA_HERE,
+    .arrange = arrange,
     .scores = scores,
     .values = values,
     .weigh = weigh,
