@@ -409,19 +409,26 @@ TSR_INLINE void s8_from_vi32(int8_t *p, vi32 v)
 #endif
 }
 
+/* Lanes of a, or of b where they are VL or more. */
+#if defined(__clang__)
+#define LANES_OF_TWO(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define LANES_OF_TWO(a, b, ...) __builtin_shuffle(a, b, (vi32){__VA_ARGS__})
+#endif
+
 /* Lanes of two vectors: the even ones to v[0] and the odd ones to v[1]; and back. */
 TSR_INLINE void vf32_unzip(vf32 v[2])
 {
     const vf32 a = v[0], b = v[1];
 #if TSR_LANES == 16
-    v[0] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    v[1] = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    v[0] = LANES_OF_TWO(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    v[1] = LANES_OF_TWO(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #elif TSR_LANES == 8
-    v[0] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-    v[1] = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+    v[0] = LANES_OF_TWO(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+    v[1] = LANES_OF_TWO(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 #else
-    v[0] = __builtin_shufflevector(a, b, 0, 2, 4, 6);
-    v[1] = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    v[0] = LANES_OF_TWO(a, b, 0, 2, 4, 6);
+    v[1] = LANES_OF_TWO(a, b, 1, 3, 5, 7);
 #endif
 }
 
@@ -429,14 +436,14 @@ TSR_INLINE void vf32_zip(vf32 v[2])
 {
     const vf32 a = v[0], b = v[1];
 #if TSR_LANES == 16
-    v[0] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    v[1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    v[0] = LANES_OF_TWO(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    v[1] = LANES_OF_TWO(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #elif TSR_LANES == 8
-    v[0] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-    v[1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    v[0] = LANES_OF_TWO(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    v[1] = LANES_OF_TWO(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #else
-    v[0] = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-    v[1] = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    v[0] = LANES_OF_TWO(a, b, 0, 4, 1, 5);
+    v[1] = LANES_OF_TWO(a, b, 2, 6, 3, 7);
 #endif
 }
 
