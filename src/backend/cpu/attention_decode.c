@@ -61,17 +61,46 @@ static void choose_integers(decode *w)
     if (w->of_k != NULL) w->q_integers_stride = attention_round_up(a->d, 32);
 }
 
-/* As many KV heads as lie side by side in both k and v, in equal groups, and leave the threads items enough.
+/*
+ * How many KV heads take turns, where they are nearer to each other than keys are: equal groups, which a
+ * round has room for, whose Q and O stay in the second cache, and which leave the threads items enough.
+ * n_chunks: of all sequences; the fewer they are, the fewer heads take turns. No bit depends on it.
  */
-static int64_t heads_in_turn(const tsr_attention_fwd_args *a, int64_t n_threads, int64_t n_chunks)
+static int64_t heads_in_turn(const decode *w, int64_t n_threads, int64_t n_chunks)
 {
-    enum { ITEMS_PER_THREAD = 4 };
-    const bool side_by_side = a->k.stride[1] < a->k.stride[2] && a->v.stride[1] < a->v.stride[2];
-    const int64_t heads = a->b * a->hkv,
-                  least = attention_min(ITEMS_PER_THREAD * n_threads, heads * n_chunks);
-    int64_t n = side_by_side ? attention_min(a->hkv, MOST_IN_TURN) : 1;
-    while (n > 1 && (a->hkv % n != 0 || heads / n * n_chunks < least)) n--;
-    return attention_max(n, 1);
+    enum { ITEMS_PER_THREAD = 4, NEAR_NBYTES = 256 << 10 };
+    const tsr_attention_fwd_args *a = w->a;
+    if (a->k.stride[1] >= a->k.stride[2] || a->v.stride[1] >= a->v.stride[2]) return 1;
+    const int64_t near = (w->q_floats + w->part_floats) * (int64_t)sizeof(float);
+    int64_t n = attention_min(attention_max(a->hkv, 1), MOST_IN_TURN);
+    while (n > 1 && (a->hkv % n != 0 || n > w->heads_per_round || n * near > NEAR_NBYTES ||
+                     a->hkv / n * n_chunks < ITEMS_PER_THREAD * n_threads))
+        n--;
+    return n;
+}
+
+/* Chunks that some query of a sequence sees, and that may be an item's of their own; of all sequences. */
+static int64_t chunks_to_read(const decode *w)
+{
+    const tsr_attention_fwd_args *a = w->a;
+    int64_t n = 0;
+    for (int64_t b = 0; b < a->b && a->hkv > 0; b++) {
+        const attention_sequence s = attention_sequence_of(a, b);
+        const tsr_attention_features f = attention_features_of(a, &s, 0);
+        const attention_span seen = attention_keys_seen(&f, (attention_span){0, s.lq});
+        if (!attention_decodes(&s) || seen.begin >= seen.end) continue;
+        const int64_t chunks = ceil_div(seen.end, TSR_DECODE_CHUNK) - seen.begin / TSR_DECODE_CHUNK;
+        n += a->splits > 0 ? attention_min(a->splits, chunks) : chunks;
+    }
+    return n;
+}
+
+/* Items of `in_turn` heads, in rounds that the parts have room for. */
+static void plan_items(decode *w, int64_t n_threads, int64_t in_turn)
+{
+    w->in_turn = in_turn;
+    w->heads_per_round -= w->heads_per_round % in_turn;
+    w->n_ranges = ranges_of(w->a, w->heads_per_round / in_turn, n_threads, w->n_chunks);
 }
 
 /* Lays the workspace out; over an arena that counts, only measures it. */
@@ -90,15 +119,14 @@ static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args 
     w->o_stride = attention_round_up(a->dv, 16);
     w->part_floats = attention_round_up(w->n_rows * (w->o_stride + 2), 16);
     choose_integers(w);
-    w->in_turn = heads_in_turn(a, n_threads, w->n_chunks);
     w->q_floats = attention_round_up(w->n_rows * (w->q_stride + 1 + w->q_integers_stride / 2), 16);
-    w->scratch_floats = w->n_rows * TSR_DECODE_TILE + TSR_DECODE_TILE +
-                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) + w->in_turn * w->q_floats;
     /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
     const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
     const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
-    w->heads_per_round = attention_min(heads, attention_max(1, room / head_floats / w->in_turn) * w->in_turn);
-    w->n_ranges = ranges_of(a, w->heads_per_round / w->in_turn, n_threads, w->n_chunks);
+    w->heads_per_round = attention_min(heads, attention_max(1, room / head_floats));
+    plan_items(w, n_threads, heads_in_turn(w, n_threads, a->b * w->n_chunks));
+    w->scratch_floats = w->n_rows * TSR_DECODE_TILE + TSR_DECODE_TILE +
+                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) + w->in_turn * w->q_floats;
 
     w->parts = tsr_arena_take(arena, (size_t)(w->heads_per_round * w->n_chunks),
                               (size_t)w->part_floats * sizeof(float));
@@ -351,7 +379,7 @@ static void load_queries(const range *r)
             float *to = r->q + (g * r->lq + i) * w->q_stride;
             w->cpu->elementwise_f32->load(to, attention_row(&q, i), q.dtype, q.col, w->a->d);
             memset(to + w->a->d, 0, (size_t)(w->q_stride - w->a->d) * sizeof *to);
-            w->kernel->arrange(to, w->a->d, w->a->k.dtype);
+            w->kernel->unzip_q(to, w->a->d, w->a->k.dtype);
         }
     }
     for (int64_t row = 0; w->of_k != NULL && row < r->n_rows; row++)
@@ -478,7 +506,9 @@ void attention_decode(const tsr_cpu *cpu, const tsr_attention_fwd_args *a, void 
     decode w;
     tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
     lay_out(&w, cpu, a, &arena);
-    const int64_t heads = a->b * a->hkv;
+    const int64_t heads = a->b * a->hkv, n_threads = tsr_threads_count(cpu->threads);
+    plan_items(&w, n_threads,
+               heads_in_turn(&w, n_threads, chunks_to_read(&w))); /* no more than were laid out */
     for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
         const int64_t n = w.n_heads = attention_min(w.heads_per_round, heads - w.first_head);
         tsr_threads_run(cpu->threads, n / w.in_turn * w.n_ranges, attend_to_range, &w);

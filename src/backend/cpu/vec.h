@@ -447,8 +447,8 @@ TSR_INLINE void vf32_zip(vf32 v[2])
 #endif
 }
 
-/* 2 VL numbers of bf16, from the i-th of p on, and those of them in even or in odd places: an instruction for
- * a vector, where one of numbers in their order takes two. */
+/* 2 VL numbers of bf16, from the i-th of p on, and those of them in even or in odd places, which are a word's
+ * lower and upper halves: an instruction for a vector, where one of numbers in their order takes two. */
 TSR_INLINE vu32 vu32_load_pairs(const void *p, int64_t i)
 {
     vu32 pairs;

@@ -158,7 +158,7 @@ TSR_INLINE void scores_as(const tsr_attention_decode_rows *k, const tsr_dtype dt
     if (r < n_rows) scores_rows(k, dtype, 1, q + r * q_stride, q_stride, s + r * s_stride, s_stride, r == 0);
 }
 
-static void arrange(float *q, int64_t d, tsr_dtype dtype)
+static void unzip_q(float *q, int64_t d, tsr_dtype dtype)
 {
     if (dtype != TSR_BF16) return;
     for (int64_t c = 0; c + 2 * VL <= d; c += 2 * VL) {
@@ -311,7 +311,7 @@ static void merge(float unit, float *m, float *l, float *o, float m2, float l2, 
 const tsr_attention_decode_f32_kernel TSR_NAME(tsr_attention_decode_f32) = {
     .name = "attention_decode_f32_" TSR_SET_NAME,
     .isa = TSR_ISA_HERE,
-    .arrange = arrange,
+    .unzip_q = unzip_q,
     .scores = scores,
     .values = values,
     .weigh = weigh,

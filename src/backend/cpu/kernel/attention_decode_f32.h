@@ -34,10 +34,11 @@ typedef struct tsr_attention_decode_f32_kernel {
     const char *name;
     tsr_isa isa;
 
-    /* A row of q, in place, in the order that `scores` has its columns in for k of dtype. */
-    void (*arrange)(float *q, int64_t d, tsr_dtype dtype);
+    /* A row of q, in place, as `scores` wants it for k of dtype: where pairs of bf16 are a word, of each 2 VL
+     * columns first the even ones. */
+    void (*unzip_q)(float *q, int64_t d, tsr_dtype dtype);
 
-    /* q [n_rows][q_stride], arranged, with zeros from d to the next multiple of 16; s has room up to a
+    /* q [n_rows][q_stride], unzipped, with zeros from d to the next multiple of 16; s has room up to a
      * multiple of 16.
      */
     void (*scores)(const tsr_attention_decode_rows *k, const float *q, int64_t q_stride, int64_t n_rows,
