@@ -9,8 +9,8 @@
  * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
  * features and softmax (of one query head at a time where heads differ in them), O += P V.
  *
- * Where the heads of a key lie side by side, as in pages, KV heads take turns, tile by tile, so that memory
- * is read as it lies and a page of the operating system is looked up once, not once for each head.
+ * Where heads are nearer in memory than keys, as in pages, KV heads take turns, tile by tile, so that a page
+ * of the operating system is looked up once, not once for each head.
  *
  * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: scratch | slot 1: .. | ..
  * scratch     | S, then P | P of the keys that a row sees | gathered rows | head 0: Q | Q as integers | 1: ..
@@ -84,7 +84,7 @@ static int64_t chunks_to_read(const decode *w)
 {
     const tsr_attention_fwd_args *a = w->a;
     int64_t n = 0;
-    for (int64_t b = 0; b < a->b && a->hkv > 0; b++) {
+    for (int64_t b = 0; b < a->b && w->n_rows > 0; b++) {
         const attention_sequence s = attention_sequence_of(a, b);
         const tsr_attention_features f = attention_features_of(a, &s, 0);
         const attention_span seen = attention_keys_seen(&f, (attention_span){0, s.lq});
