@@ -13,6 +13,21 @@ typedef struct gemm_flags {
     double scale;
 } gemm_flags;
 
+/* Flags that go together, as the benchmark takes them. */
+static int use_flags(gemm_flags *f)
+{
+    const int n_shape = f->has_shape[0] + f->has_shape[1] + f->has_shape[2];
+    const bool has_other = f->has_other[0] || f->has_other[1] || f->has_other[2];
+    if (n_shape != 0 && f->has_set) return usage_error("bench gemm", "--set: does not go with --m, --n, --k");
+    if (n_shape != 3 && (n_shape != 0 || has_other))
+        return usage_error("bench gemm", "--m, --n, --k: all three make a shape");
+    f->gemm.set = f->has_set ? bench_gemm_sets[f->set] : NULL;
+    f->gemm.dtype = bench_gemm_dtype(f->dtype);
+    f->peer.peers = f->peers.items;
+    f->peer.n_peers = f->peers.n;
+    return OPTIONS_READ;
+}
+
 static int read_flags(int argc, char **argv, gemm_flags *f)
 {
     bench_gemm_options *g = &f->gemm;
@@ -75,16 +90,7 @@ static int read_flags(int argc, char **argv, gemm_flags *f)
     };
     const int status = options_read(&line, argc, argv);
     if (status != OPTIONS_READ) return status;
-    const int n_shape = f->has_shape[0] + f->has_shape[1] + f->has_shape[2];
-    const bool has_other = f->has_other[0] || f->has_other[1] || f->has_other[2];
-    if (n_shape != 0 && f->has_set) return usage_error("bench gemm", "--set: does not go with --m, --n, --k");
-    if (n_shape != 3 && (n_shape != 0 || has_other))
-        return usage_error("bench gemm", "--m, --n, --k: all three make a shape");
-    g->set = f->has_set ? bench_gemm_sets[f->set] : NULL;
-    g->dtype = bench_gemm_dtype(f->dtype);
-    f->peer.peers = f->peers.items;
-    f->peer.n_peers = f->peers.n;
-    return OPTIONS_READ;
+    return use_flags(f);
 }
 
 int command_bench_gemm(int argc, char **argv)
