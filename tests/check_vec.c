@@ -1,5 +1,5 @@
 /*
- * check_vec.c - every word of vec.h and vec_int.h on every instruction set, against libm in double and
+ * check_vec.c - every word of vec.h, vec_lanes.h and vec_int.h on every instruction set, against libm in double and
  * base/'s scalars
  *
  * Inputs of the mathematical words: bit patterns spread evenly over all of f32 (subnormals, infinities and

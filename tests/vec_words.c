@@ -2,8 +2,10 @@
 #include "vec_words.h"
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_bf16.h"
 #include "backend/cpu/vec_dropout.h"
 #include "backend/cpu/vec_int.h"
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 typedef vf32 (*word1)(vf32);
@@ -126,8 +128,8 @@ static void run_from_u8(int64_t n, const uint8_t *x, uint32_t *y)
 static void run_from_bf16_pairs(int64_t n, const uint16_t *x, float *y)
 {
     for (int64_t i = 0; i < n; i += 2 * VL) {
-        const vu32 pairs = vu32_load_pairs(x, i);
-        vf32 v[2] = {vf32_even_bf16(pairs), vf32_odd_bf16(pairs)};
+        const vu32 pairs = vu32_load_up_to(x + i, VL);
+        vf32 v[2] = {vf32_bf16_even(pairs), vf32_bf16_odd(pairs)};
         vf32_zip(v);
         vf32_store(y + i, v[0]), vf32_store(y + i + VL, v[1]);
     }

@@ -74,7 +74,7 @@ include_directions()
         }
         function layer(path) {
             if (path ~ /^tessera\//) return "tessera"
-            if (path ~ /^backend\/cpu\/(vec|vec_math|vec_dropout|vec_int|vec_bf16|tile|isa)\.h$/) return "words"
+            if (path ~ /^backend\/cpu\/(vec|vec_lanes|vec_math|vec_dropout|vec_int|vec_bf16|tile|isa)\.h$/) return "words"
             if (path ~ /^backend\/cpu\/kernel\//) return "kernel"
             if (path ~ /^backend\/cpu\//) return "cpu"
             if (path ~ /^backend\/reference\//) return "reference"

@@ -14,6 +14,7 @@
  */
 #include "kernel/softmax_f32.h"
 
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 enum { BLOCK = TSR_LANES == 16 ? 8 : 4, STEP = BLOCK * VL };

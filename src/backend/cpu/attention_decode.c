@@ -5,15 +5,9 @@
  *     chunk of keys -> its own m, l, O from zero        chunks in order: m, l, O merged        out = O / l
  *
  * A KV head's rows are all queries of all query heads of its group. Its keys, counted from the sequence's
- * first, fall into chunks of constant length; items are ranges of chunks, so that all threads work even with
- * one head, and results are the same however many ranges there are. Inside a chunk, tile by tile: S = Q K^T,
- * features and softmax (of one query head at a time where heads differ in them), O += P V.
- *
- * Where heads are nearer in memory than keys, as in pages, KV heads take turns, tile by tile, so that a page
- * of the operating system is looked up once, not once for each head.
- *
- * workspace   | head 0: chunk 0: m l O | chunk 1: .. | head 1: .. | slot 0: scratch | slot 1: .. | ..
- * scratch     | S, then P | P of the keys that a row sees | gathered rows | head 0: Q | Q as integers | 1: ..
+ * first, fall into chunks of constant length, of which an item has a range (attention_decode_plan.h). Inside
+ * a chunk, tile by tile: S = Q K^T, features and softmax (of one query head at a time where heads differ in
+ * them), O += P V.
  */
 #include "backend/cpu/attention_decode.h"
 
@@ -22,122 +16,10 @@
 
 #include "backend/indices.h"
 
-enum { MOST_IN_TURN = 16 }; /* KV heads */
-
-typedef struct decode {
-    const tsr_cpu *cpu;
-    const tsr_attention_fwd_args *a;
-    const tsr_attention_decode_f32_kernel *kernel;
-    const tsr_attention_decode_s8_kernel *of_k, *of_v; /* what multiplies int8 K and V; NULL: `kernel` */
-    int64_t group, n_rows;               /* query heads to a KV head; rows of a KV head, at most */
-    int64_t n_chunks, n_ranges;          /* of the longest sequence; ranges that chunks are dealt to */
-    int64_t q_stride, o_stride;          /* floats between rows */
-    int64_t q_integers_stride;           /* of Q as integers; 0 if there are none */
-    int64_t part_floats;                 /* of one chunk's m, l, O */
-    int64_t q_floats, scratch_floats;    /* of a head's queries; of a slot */
-    int64_t in_turn;                     /* KV heads of an item, that its tiles go through in turn */
-    int64_t heads_per_round, first_head; /* KV heads, counted over the batch: b * hkv + head */
-    int64_t n_heads;                     /* of this round                                  */
-    float *parts, *scratch;
-} decode;
-
-static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-
-/* Enough ranges that the last to finish matters little, each as long as that allows. */
-static int64_t ranges_of(const tsr_attention_fwd_args *a, int64_t n_heads, int64_t n_threads,
-                         int64_t n_chunks)
-{
-    const int64_t wanted = a->splits > 0 ? a->splits : ceil_div(16 * n_threads, attention_max(n_heads, 1));
-    return attention_max(1, attention_min(wanted, n_chunks));
-}
-
-/* q of 16 bits has no more to lose than what K and V in integers cost. */
-static void choose_integers(decode *w)
-{
-    const tsr_attention_fwd_args *a = w->a;
-    if (a->q.dtype == TSR_F32) return;
-    if (a->k.dtype == TSR_S8 && a->d <= TSR_DECODE_S8_MAX_D) w->of_k = w->cpu->attention_decode_s8;
-    if (a->v.dtype == TSR_S8) w->of_v = w->cpu->attention_decode_s8;
-    if (w->of_k != NULL) w->q_integers_stride = attention_round_up(a->d, 32);
-}
-
-/*
- * How many KV heads take turns, where they are nearer to each other than keys are: equal groups, which a
- * round has room for, whose Q and O stay in the second cache, and which leave the threads items enough.
- * n_chunks: of all sequences; the fewer they are, the fewer heads take turns. No bit depends on it.
- */
-static int64_t heads_in_turn(const decode *w, int64_t n_threads, int64_t n_chunks)
-{
-    enum { ITEMS_PER_THREAD = 4, NEAR_NBYTES = 256 << 10 };
-    const tsr_attention_fwd_args *a = w->a;
-    if (a->k.stride[1] >= a->k.stride[2] || a->v.stride[1] >= a->v.stride[2]) return 1;
-    const int64_t near = (w->q_floats + w->part_floats) * (int64_t)sizeof(float);
-    int64_t n = attention_min(attention_max(a->hkv, 1), MOST_IN_TURN);
-    while (n > 1 && (a->hkv % n != 0 || n > w->heads_per_round || n * near > NEAR_NBYTES ||
-                     a->hkv / n * n_chunks < ITEMS_PER_THREAD * n_threads))
-        n--;
-    return n;
-}
-
-/* Chunks that some query of a sequence sees, and that may be an item's of their own; of all sequences. */
-static int64_t chunks_to_read(const decode *w)
-{
-    const tsr_attention_fwd_args *a = w->a;
-    int64_t n = 0;
-    for (int64_t b = 0; b < a->b && w->n_rows > 0; b++) {
-        const attention_sequence s = attention_sequence_of(a, b);
-        const tsr_attention_features f = attention_features_of(a, &s, 0);
-        const attention_span seen = attention_keys_seen(&f, (attention_span){0, s.lq});
-        if (!attention_decodes(&s) || seen.begin >= seen.end) continue;
-        const int64_t chunks = ceil_div(seen.end, TSR_DECODE_CHUNK) - seen.begin / TSR_DECODE_CHUNK;
-        n += a->splits > 0 ? attention_min(a->splits, chunks) : chunks;
-    }
-    return n;
-}
-
-/* Items of `in_turn` heads, in rounds that the parts have room for. */
-static void plan_items(decode *w, int64_t n_threads, int64_t in_turn)
-{
-    w->in_turn = in_turn;
-    w->heads_per_round -= w->heads_per_round % in_turn;
-    w->n_ranges = ranges_of(w->a, w->heads_per_round / in_turn, n_threads, w->n_chunks);
-}
-
-/* Lays the workspace out; over an arena that counts, only measures it. */
-static void lay_out(decode *w, const tsr_cpu *cpu, const tsr_attention_fwd_args *a, tsr_arena *arena)
-{
-    *w = (decode){.cpu = cpu, .a = a, .kernel = cpu->attention_decode_f32};
-    if (!attention_size_fits(a)) {
-        arena->used = SIZE_MAX;
-        return;
-    }
-    const int64_t heads = a->b * a->hkv, n_threads = tsr_threads_count(cpu->threads);
-    w->group = heads > 0 ? a->hq / a->hkv : 0;
-    w->n_rows = w->group * attention_min(a->lq, TSR_DECODE_LQ);
-    w->n_chunks = ceil_div(a->lk, TSR_DECODE_CHUNK);
-    w->q_stride = attention_round_up(a->d, 16);
-    w->o_stride = attention_round_up(a->dv, 16);
-    w->part_floats = attention_round_up(w->n_rows * (w->o_stride + 2), 16);
-    choose_integers(w);
-    w->q_floats = attention_round_up(w->n_rows * (w->q_stride + 1 + w->q_integers_stride / 2), 16);
-    /* As many heads as 2 MiB of parts per thread take: short sequences are many to a round. */
-    const int64_t room = n_threads * ((int64_t)2 << 20) / (int64_t)sizeof(float);
-    const int64_t head_floats = attention_max(w->n_chunks * w->part_floats, 1);
-    w->heads_per_round = attention_min(heads, attention_max(1, room / head_floats));
-    plan_items(w, n_threads, heads_in_turn(w, n_threads, a->b * w->n_chunks));
-    w->scratch_floats = w->n_rows * TSR_DECODE_TILE + TSR_DECODE_TILE +
-                        TSR_DECODE_TILE * attention_max(w->q_stride, w->o_stride) + w->in_turn * w->q_floats;
-
-    w->parts = tsr_arena_take(arena, (size_t)(w->heads_per_round * w->n_chunks),
-                              (size_t)w->part_floats * sizeof(float));
-    w->scratch = tsr_arena_take(arena, (size_t)n_threads, (size_t)w->scratch_floats * sizeof(float));
-}
-
 size_t attention_decode_workspace(const tsr_cpu *cpu, const tsr_attention_fwd_args *a)
 {
     tsr_arena arena = {0};
-    decode w;
-    lay_out(&w, cpu, a, &arena);
+    attention_decode_plan(cpu, a, &arena);
     return arena.used;
 }
 
@@ -146,7 +28,7 @@ typedef struct part {
     float *m, *l, *o;
 } part;
 
-static part part_of(const decode *w, int64_t index, int64_t chunk)
+static part part_of(const attention_decoding *w, int64_t index, int64_t chunk)
 {
     float *p = w->parts + (index * w->n_chunks + chunk) * w->part_floats;
     return (part){.o = p, .m = p + w->n_rows * w->o_stride, .l = p + w->n_rows * (w->o_stride + 1)};
@@ -160,7 +42,7 @@ typedef struct tile_rows {
 
 /* What an item works on: some chunks of one KV head; or of each of several, one of these for each. */
 typedef struct range {
-    const decode *w;
+    const attention_decoding *w;
     attention_sequence s;
     int64_t kv_head, lq, n_rows;
     attention_span keys; /* of all chunks, as far as some query's window reaches */
@@ -249,14 +131,14 @@ static void factors_of(const attention_kv *x, attention_span keys, float scale, 
 
 static void multiply_keys(const range *r, const tsr_attention_decode_rows *k)
 {
-    const decode *w = r->w;
+    const attention_decoding *w = r->w;
     if (w->of_k != NULL)
         w->of_k->scores(k, r->q_integers, w->q_integers_stride, r->q_unit, r->n_rows, r->p, TSR_DECODE_TILE);
     else
         w->kernel->scores(k, r->q, w->q_stride, r->n_rows, r->p, TSR_DECODE_TILE);
 }
 
-static void multiply_values(const decode *w, const tsr_attention_decode_rows *v, const float *p,
+static void multiply_values(const attention_decoding *w, const tsr_attention_decode_rows *v, const float *p,
                             int64_t n_rows, float *o)
 {
     if (w->of_v != NULL)
@@ -292,7 +174,7 @@ static void add_visible_values(const range *r, const tsr_attention_decode_rows *
 static void softmax_rows(const range *r, const tsr_attention_features *f, attention_span keys, int64_t row,
                          int64_t n_rows)
 {
-    const decode *w = r->w;
+    const attention_decoding *w = r->w;
     const tsr_attention_rows t = {.features = f,
                                   .n_rows = n_rows,
                                   .key = keys.begin,
@@ -327,7 +209,7 @@ static bool softmax(const range *r, attention_span keys)
 static void attend_to_tile(const range *r, tile_rows *k, tile_rows *v, const tile_rows *next_k,
                            const tile_rows *next_v)
 {
-    const decode *w = r->w;
+    const attention_decoding *w = r->w;
     const tsr_attention_decode_f32_kernel *kernel = w->kernel;
     const attention_span keys = k->keys;
     const int64_t n = keys.end - keys.begin;
@@ -372,7 +254,7 @@ static void start_part(range *r, int64_t index, int64_t chunk)
  */
 static void load_queries(const range *r)
 {
-    const decode *w = r->w;
+    const attention_decoding *w = r->w;
     for (int64_t g = 0; g < w->group; g++) {
         const attention_rows q = attention_q_rows(&w->a->q, &r->s, r->kv_head * w->group + g, 0);
         for (int64_t i = 0; i < r->lq; i++) {
@@ -388,8 +270,8 @@ static void load_queries(const range *r)
 }
 
 /* Chunks [begin, end) of KV head first_head + index, the i-th of an item; false if there is nothing to do. */
-static bool begin_range(range *r, const decode *w, int64_t index, int64_t i, int64_t begin, int64_t end,
-                        int32_t slot)
+static bool begin_range(range *r, const attention_decoding *w, int64_t index, int64_t i, int64_t begin,
+                        int64_t end, int32_t slot)
 {
     const tsr_attention_fwd_args *a = w->a;
     const int64_t head = w->first_head + index;
@@ -448,12 +330,13 @@ static int64_t attend_to_chunk(range *heads, int64_t c, int64_t key, tile_of_hea
 
 static void attend_to_range(void *arg, int64_t item, int32_t slot)
 {
-    const decode *w = arg;
+    const attention_decoding *w = arg;
     const int64_t n_groups = w->n_heads / w->in_turn, first = item % n_groups * w->in_turn;
     const attention_sequence s = attention_sequence_of(w->a, (w->first_head + first) / w->a->hkv);
-    const int64_t n_chunks = ceil_div(s.lk, TSR_DECODE_CHUNK), per_range = ceil_div(n_chunks, w->n_ranges);
+    const int64_t n_chunks = attention_ceil_div(s.lk, TSR_DECODE_CHUNK),
+                  per_range = attention_ceil_div(n_chunks, w->n_ranges);
     const int64_t begin = item / n_groups * per_range, end = attention_min(begin + per_range, n_chunks);
-    range heads[MOST_IN_TURN];
+    range heads[ATTENTION_DECODE_MOST_IN_TURN];
     for (int64_t i = 0; i < w->in_turn; i++)
         if (!begin_range(&heads[i], w, first + i, i, begin, end, slot)) return;
     tile_of_head tiles[2];
@@ -473,7 +356,7 @@ static void attend_to_range(void *arg, int64_t item, int32_t slot)
  */
 static void finish(void *arg, int64_t item, int32_t slot)
 {
-    const decode *w = arg;
+    const attention_decoding *w = arg;
     const tsr_attention_fwd_args *a = w->a;
     const int64_t index = item / w->group, g = item % w->group, kv_head = w->first_head + index;
     const int64_t head = kv_head % a->hkv * w->group + g;
@@ -503,12 +386,10 @@ static void finish(void *arg, int64_t item, int32_t slot)
 
 void attention_decode(const tsr_cpu *cpu, const tsr_attention_fwd_args *a, void *workspace)
 {
-    decode w;
     tsr_arena arena = {.base = workspace, .capacity = SIZE_MAX};
-    lay_out(&w, cpu, a, &arena);
-    const int64_t heads = a->b * a->hkv, n_threads = tsr_threads_count(cpu->threads);
-    plan_items(&w, n_threads,
-               heads_in_turn(&w, n_threads, chunks_to_read(&w))); /* no more than were laid out */
+    attention_decoding w = attention_decode_plan(cpu, a, &arena);
+    attention_decode_deal(&w);
+    const int64_t heads = a->b * a->hkv;
     for (w.first_head = 0; w.first_head < heads; w.first_head += w.heads_per_round) {
         const int64_t n = w.n_heads = attention_min(w.heads_per_round, heads - w.first_head);
         tsr_threads_run(cpu->threads, n / w.in_turn * w.n_ranges, attend_to_range, &w);

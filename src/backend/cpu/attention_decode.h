@@ -2,10 +2,7 @@
 #ifndef TSR_CPU_ATTENTION_DECODE_H
 #define TSR_CPU_ATTENTION_DECODE_H
 
-#include "backend/cpu/attention_plan.h"
-
-/* A sequence's own number of queries decides, whatever it is padded to. */
-static inline bool attention_decodes(const attention_sequence *s) { return s->lq <= TSR_DECODE_LQ; }
+#include "backend/cpu/attention_decode_plan.h"
 
 /* Can some sequence be of that kind; must all be? Lengths are not known yet. */
 static inline bool attention_may_decode(const tsr_attention_fwd_args *a)

@@ -97,6 +97,7 @@ bool attention_mask_shows(const tsr_attention_features *f, attention_span querie
 static inline int64_t attention_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t attention_max(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t attention_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static inline int64_t attention_ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 /*
  * Floats between rows of a tile: a multiple of the micro-kernel's width, and never one of 1 KiB, as rows that

@@ -48,6 +48,10 @@ TSR_INLINE vf32 vf32_add_dot_bf16(vf32 acc, vu32 a, vu32 b)
 #endif
 }
 
+/* Each lane's even or odd half: an instruction for a vector, where numbers in their order take two. */
+TSR_INLINE vf32 vf32_bf16_even(vu32 pairs) { return (vf32)(pairs << 16); }
+TSR_INLINE vf32 vf32_bf16_odd(vu32 pairs) { return (vf32)(pairs & 0xffff0000u); }
+
 /* The pairs of 2 VL values, in their order; a subnormal may become zero. */
 TSR_INLINE vu32 vu32_pairs_from_vf32(vf32 first, vf32 second)
 {

@@ -1,5 +1,5 @@
 /*
- * backend/cpu/vec_math.h - words of mathematics for kernels, sums of many vectors, and the activations
+ * backend/cpu/vec_math.h - words of mathematics for kernels, and the activations
  *
  * Included after vec.h. tests/check_vec.c holds each to its bound over the whole range. NaN gives NaN.
  * Adding 1.5 * 2^23 to a number leaves the nearest integer in the low bits of the sum. Coefficients are
@@ -133,52 +133,6 @@ TSR_INLINE vf32 vf32_normal(vf32 x, vf32 *density)
     const vf32 tail = e * t * p;
     *density = e * 0.398942280f;
     return vf32_select(x < 0, tail, 1 - tail);
-}
-
-/* --- sums --- */
-
-/*
- * Lane n becomes the sum of v[n]'s lanes, all in one order: halves and quarters of a vector are folded
- * together down to four lanes q, then (q0 + q2) + (q1 + q3).
- */
-TSR_INLINE vf32 vf32_sums(const vf32 v[TSR_LANES])
-{
-#if TSR_LANES >= 8 && defined(__AVX2__) && (TSR_LANES == 8 || defined(__AVX512F__))
-#if TSR_LANES == 16
-    __m512 w[4]; /* quarter j of w[i]: what v[4 j + i] was folded to */
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        const __m512 a = (__m512)v[i], b = (__m512)v[4 + i], c = (__m512)v[8 + i], d = (__m512)v[12 + i];
-        const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-        const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x88), _mm512_shuffle_f32x4(c, d, 0xdd));
-        w[i] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-    }
-    const __m512 p = _mm512_add_ps(_mm512_unpacklo_ps(w[0], w[1]), _mm512_unpackhi_ps(w[0], w[1]));
-    const __m512 q = _mm512_add_ps(_mm512_unpacklo_ps(w[2], w[3]), _mm512_unpackhi_ps(w[2], w[3]));
-    return (vf32)_mm512_add_ps(_mm512_shuffle_ps(p, q, 0x44), _mm512_shuffle_ps(p, q, 0xee));
-#else
-    __m256 w[4];
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        const __m256 a = (__m256)v[i], b = (__m256)v[4 + i];
-        w[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-    }
-    const __m256 p = _mm256_add_ps(_mm256_unpacklo_ps(w[0], w[1]), _mm256_unpackhi_ps(w[0], w[1]));
-    const __m256 q = _mm256_add_ps(_mm256_unpacklo_ps(w[2], w[3]), _mm256_unpackhi_ps(w[2], w[3]));
-    return (vf32)_mm256_add_ps(_mm256_shuffle_ps(p, q, 0x44), _mm256_shuffle_ps(p, q, 0xee));
-#endif
-#else
-    float sums[VL];
-    for (int n = 0; n < VL; n++) {
-        float t[VL];
-        vf32_store(t, v[n]);
-        for (int step = 4; step < VL; step *= 2) /* neighbouring quarters first */
-            for (int i = 0; i < VL; i += 2 * step)
-                for (int j = 0; j < 4; j++) t[i + j] += t[i + step + j];
-        sums[n] = (t[0] + t[2]) + (t[1] + t[3]);
-    }
-    return vf32_load(sums);
-#endif
 }
 
 /* --- activations --- */

@@ -28,6 +28,7 @@
 #define TSR_KERNEL_ATTENTION_AMX_H
 
 #include "backend/cpu/kernel/attention_score_f32.h"
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 enum {

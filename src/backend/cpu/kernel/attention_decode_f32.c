@@ -14,7 +14,8 @@
  */
 #include "backend/cpu/kernel/attention_decode_f32.h"
 
-#include "backend/cpu/vec.h"
+#include "backend/cpu/vec_bf16.h"
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 TSR_INLINE vf32 load(const void *row, const tsr_dtype dtype, int64_t i)
@@ -62,20 +63,25 @@ TSR_INLINE void scores_step(const void *const *row, const tsr_dtype dtype, const
     }
 }
 
+TSR_INLINE vu32 load_pairs(const void *row, int64_t c)
+{
+    return vu32_load_up_to((const uint16_t *)row + c, VL);
+}
+
 /* The same over columns [c, c + 2 VL) of bf16, of which pairs lie in a word; q's even columns come first. */
 TSR_INLINE void scores_step_of_pairs(const void *const *row, const int R, int64_t c, const float *q,
                                      int64_t q_stride, vf32 acc[VL])
 {
     const int KB = VL / R;
     vu32 pairs[VL];
-    UNROLL for (int i = 0; i < KB; i++) pairs[i] = vu32_load_pairs(row[i], c);
+    UNROLL for (int i = 0; i < KB; i++) pairs[i] = load_pairs(row[i], c);
     UNROLL for (int half = 0; half < 2; half++)
     {
         vf32 qr[VL];
         UNROLL for (int r = 0; r < R; r++) qr[r] = vf32_load(q + r * q_stride + c + half * VL);
         UNROLL for (int i = 0; i < KB; i++)
         {
-            const vf32 x = half == 0 ? vf32_even_bf16(pairs[i]) : vf32_odd_bf16(pairs[i]);
+            const vf32 x = half == 0 ? vf32_bf16_even(pairs[i]) : vf32_bf16_odd(pairs[i]);
             UNROLL for (int r = 0; r < R; r++) acc[r * KB + i] += qr[r] * x;
         }
     }
@@ -83,15 +89,6 @@ TSR_INLINE void scores_step_of_pairs(const void *const *row, const int R, int64_
 
 /* Columns that a step of scores or values takes. */
 TSR_INLINE int step_of(const tsr_dtype dtype) { return dtype == TSR_BF16 ? 2 * VL : VL; }
-
-TSR_INLINE void scores_whole_step(const void *const *row, const tsr_dtype dtype, const int R, int64_t c,
-                                  const float *q, int64_t q_stride, vf32 acc[VL])
-{
-    if (dtype == TSR_BF16)
-        scores_step_of_pairs(row, R, c, q, q_stride, acc);
-    else
-        scores_step(row, dtype, R, c, VL, q, q_stride, acc);
-}
 
 /*
  * R rows with KB = VL / R keys from j on. Many rows share what is loaded, a few columns of all keys at a
@@ -110,9 +107,9 @@ TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const tsr_dtype
             if (fetches)
                 fetch(k->next[j + i], dtype, c, step); /* a line more than once, rather than branch */
             if (dtype == TSR_BF16) {
-                const vu32 pairs = vu32_load_pairs(k->row[j + i], c);
-                acc[i] += vf32_load(q + c) * vf32_even_bf16(pairs);
-                acc[i] += vf32_load(q + c + VL) * vf32_odd_bf16(pairs);
+                const vu32 pairs = load_pairs(k->row[j + i], c);
+                acc[i] += vf32_load(q + c) * vf32_bf16_even(pairs);
+                acc[i] += vf32_load(q + c + VL) * vf32_bf16_odd(pairs);
             } else {
                 acc[i] += vf32_load(q + c) * load(k->row[j + i], dtype, c);
             }
@@ -122,7 +119,10 @@ TSR_INLINE void scores_block(const tsr_attention_decode_rows *k, const tsr_dtype
             if (fetches && begins_line(dtype, c, step)) {
                 UNROLL for (int i = 0; i < KB; i++) fetch(k->next[j + i], dtype, c, step);
             }
-            scores_whole_step(k->row + j, dtype, R, c, q, q_stride, acc);
+            if (dtype == TSR_BF16)
+                scores_step_of_pairs(k->row + j, R, c, q, q_stride, acc);
+            else
+                scores_step(k->row + j, dtype, R, c, VL, q, q_stride, acc);
         }
     }
     for (int64_t c = whole; c < k->d; c += VL) {
@@ -186,8 +186,8 @@ TSR_INLINE void load_values(vf32 x[8], const void *row, const tsr_dtype dtype, c
     if (dtype == TSR_BF16 && NV > 1) {
         UNROLL for (int i = 0; i < NV; i += 2)
         {
-            const vu32 pairs = vu32_load_pairs(row, c + i * VL);
-            x[i] = vf32_even_bf16(pairs), x[i + 1] = vf32_odd_bf16(pairs);
+            const vu32 pairs = load_pairs(row, c + i * VL);
+            x[i] = vf32_bf16_even(pairs), x[i + 1] = vf32_bf16_odd(pairs);
         }
     } else {
         UNROLL for (int i = 0; i < NV; i++) x[i] = load(row, dtype, c + i * VL);

@@ -16,6 +16,7 @@
 #include "backend/cpu/kernel/attention_decode_s8.h"
 
 #include "backend/cpu/vec_int.h"
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 enum { STEP = 2 * VL, KB = 4, NV = 4, LINE_NBYTES = 64 };

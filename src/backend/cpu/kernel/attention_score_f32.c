@@ -19,6 +19,7 @@
 
 #include "backend/cpu/kernel/attention_features.h"
 #include "backend/cpu/vec_bf16.h"
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 /* How far a row's maximum may grow in powers of two before the row is scaled anew. */
@@ -407,11 +408,11 @@ static bool finite_bf16(const void *x, int64_t n)
     int64_t j = 0;
     for (; j + VL <= n; j += VL) {
         const vu32 pairs = (vu32)vf32_load((const float *)x + j);
-        sum += (vf32)(pairs << 16) * 0.0f + (vf32)(pairs & 0xffff0000u) * 0.0f;
+        sum += vf32_bf16_even(pairs) * 0.0f + vf32_bf16_odd(pairs) * 0.0f;
     }
     if (j < n) {
         const vu32 pairs = (vu32)vf32_load_n((const float *)x + j, n - j);
-        sum += (vf32)(pairs << 16) * 0.0f + (vf32)(pairs & 0xffff0000u) * 0.0f;
+        sum += vf32_bf16_even(pairs) * 0.0f + vf32_bf16_odd(pairs) * 0.0f;
     }
     return vf32_sum(sum) == 0;
 }

@@ -26,6 +26,7 @@
 
 #include "backend/cpu/kernel/amx_tiles.h"
 #include "backend/cpu/kernel/gemm.h"
+#include "backend/cpu/vec_lanes.h"
 
 enum {
     K_ALIGN = 16,        /* words: the depth of a tile */

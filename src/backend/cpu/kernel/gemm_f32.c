@@ -20,6 +20,7 @@
 #include "backend/cpu/kernel/gemm_result.h"
 #include "backend/cpu/kernel/pack_bf16.h"
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_lanes.h"
 
 enum { MR = TSR_LANES == 16 ? 14 : 6, NV = 2, NR = NV * TSR_LANES };
 #if TSR_LANES == 16
@@ -91,11 +92,11 @@ TSR_INLINE void multiply_bf16(vf32 acc[MR][NV], const tsr_gemm_tile *t, const in
     for (int64_t p = t->k; p > 0; p -= 2, b += NR) {
         vf32 row[NV];
         ahead = fetch_step(ahead, t->ahead_step);
-        UNROLL for (int j = 0; j < nv; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) << 16);
+        UNROLL for (int j = 0; j < nv; j++) row[j] = vf32_bf16_even(vu32_load_up_to(b + j * VL, VL));
         step(acc, &a, a_k, row, rows, nv);
         if (p == 1) break;
         __asm__("" ::: "memory"); /* loads them again: there is no register to keep the pairs in */
-        UNROLL for (int j = 0; j < nv; j++) row[j] = (vf32)((vu32)vf32_load(b + j * VL) & 0xffff0000u);
+        UNROLL for (int j = 0; j < nv; j++) row[j] = vf32_bf16_odd(vu32_load_up_to(b + j * VL, VL));
         step(acc, &a, a_k, row, rows, nv);
     }
 }
@@ -378,8 +379,8 @@ static void widen(float *panel, const void *panel_16, tsr_dtype dtype, int64_t k
     for (int64_t p = 0; p < k; p += 2, panel += 2 * NR, x += 2 * NR) UNROLL for (int j = 0; j < NR; j += VL)
         {
             const vu32 pairs = (vu32)vf32_load((const float *)(const void *)(x + 2 * j));
-            vf32_store(panel + j, (vf32)(pairs << 16));
-            if (p + 1 < k) vf32_store(panel + NR + j, (vf32)(pairs & 0xffff0000u));
+            vf32_store(panel + j, vf32_bf16_even(pairs));
+            if (p + 1 < k) vf32_store(panel + NR + j, vf32_bf16_odd(pairs));
         }
 }
 

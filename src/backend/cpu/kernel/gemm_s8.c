@@ -18,6 +18,7 @@
 #include "backend/cpu/kernel/gemm.h"
 
 #include "backend/cpu/kernel/pack_s8.h"
+#include "backend/cpu/vec_lanes.h"
 
 #define FLIP 0x80808080u /* adds 128 to each byte */
 

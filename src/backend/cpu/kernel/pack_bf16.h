@@ -14,6 +14,7 @@
 #define TSR_KERNEL_PACK_BF16_H
 
 #include "backend/cpu/vec_bf16.h"
+#include "backend/cpu/vec_lanes.h"
 
 TSR_INLINE int64_t at_most(int64_t n, int64_t most) { return n < most ? n : most; }
 

@@ -11,6 +11,7 @@
  */
 #include "backend/cpu/kernel/peak.h"
 
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 enum { N_ACC = TSR_LANES == 16 ? 24 : 12, N_POWERS = TSR_LANES == 16 ? 8 : 4, AHEAD_NBYTES = 2048 };

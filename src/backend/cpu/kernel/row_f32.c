@@ -12,6 +12,7 @@
 #include <float.h>
 
 #include "backend/cpu/vec.h"
+#include "backend/cpu/vec_lanes.h"
 #include "backend/cpu/vec_math.h"
 
 enum { NS = 4 };
