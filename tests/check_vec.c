@@ -1,6 +1,6 @@
 /*
- * check_vec.c - every word of vec.h, vec_lanes.h and vec_int.h on every instruction set, against libm in double and
- * base/'s scalars
+ * check_vec.c - every word of vec.h, vec_lanes.h and vec_int.h on every instruction set, against libm in
+ * double and base/'s scalars
  *
  * Inputs of the mathematical words: bit patterns spread evenly over all of f32 (subnormals, infinities and
  * NaN of many payloads among them), and numbers spread evenly over where the function bends.
