@@ -87,7 +87,7 @@ TSR_INLINE void scores_step_of_pairs(const void *const *row, const int R, int64_
     }
 }
 
-/* Columns that a step of scores or values takes. */
+/* Columns that a step of scores takes. */
 TSR_INLINE int step_of(const tsr_dtype dtype) { return dtype == TSR_BF16 ? 2 * VL : VL; }
 
 /*

@@ -38,9 +38,7 @@ typedef struct tsr_attention_decode_f32_kernel {
      * columns first the even ones. */
     void (*unzip_q)(float *q, int64_t d, tsr_dtype dtype);
 
-    /* q [n_rows][q_stride], unzipped, with zeros from d to the next multiple of 16; s has room up to a
-     * multiple of 16.
-     */
+    /* q [n_rows][q_stride], unzipped, zeros from d to the next multiple of 16; s has room up to one. */
     void (*scores)(const tsr_attention_decode_rows *k, const float *q, int64_t q_stride, int64_t n_rows,
                    float *s, int64_t s_stride);
     void (*values)(const tsr_attention_decode_rows *v, const float *p, int64_t p_stride, int64_t n_rows,

@@ -405,13 +405,8 @@ static bool finite(const float *x, int64_t stride, int64_t n_rows, int64_t n)
 static bool finite_bf16(const void *x, int64_t n)
 {
     vf32 sum = vf32_splat(0);
-    int64_t j = 0;
-    for (; j + VL <= n; j += VL) {
-        const vu32 pairs = (vu32)vf32_load((const float *)x + j);
-        sum += vf32_bf16_even(pairs) * 0.0f + vf32_bf16_odd(pairs) * 0.0f;
-    }
-    if (j < n) {
-        const vu32 pairs = (vu32)vf32_load_n((const float *)x + j, n - j);
+    for (int64_t j = 0; j < n; j += VL) {
+        const vu32 pairs = vu32_load_up_to((const uint32_t *)x + j, n - j);
         sum += vf32_bf16_even(pairs) * 0.0f + vf32_bf16_odd(pairs) * 0.0f;
     }
     return vf32_sum(sum) == 0;
