@@ -129,6 +129,23 @@ static uint32_t *sums_at(const block *b, int64_t i, int64_t j)
     return b->scratch->sums + (gemm_ceil_div(i - b->i, mr) * panels_of(b) + (j - b->j) / nr) * mr * nr;
 }
 
+/*
+ * A tile's rows of C fetched a row of tiles before: stores of whole tiles fill the store buffer, and the next
+ * tile's wait while lines of C come from the last cache.
+ */
+static void fetch_next_c(const pass *s, tsr_gemm_tile *t, int64_t i, int64_t m, int64_t j, int64_t n)
+{
+    const gemm_product *p = s->b->p;
+    const tsr_gemm_store_args *c = &p->store;
+    const int64_t size = p->c_in_place ? 4 : gemm_nbytes_of(c->c_dtype);
+    if (!p->kernel->keeps_sums || !(s->stores || p->c_in_place) || c->c_col != 1 ||
+        i + m >= s->b->i + s->b->m)
+        return;
+    t->ahead_store_row = c->c_row * size;
+    t->ahead_store_nbytes = (c->panel > 0 ? c->panel / 2 : n) * size;
+    t->ahead_store = (const char *)c->c + (i + m) * t->ahead_store_row + (c->panel > 0 ? j / 2 : j) * size;
+}
+
 /* Tile of rows [i, i + m) of the product and the panel of n columns from j. */
 static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, const gemm_panel *panel,
                      const ahead *next)
@@ -147,6 +164,7 @@ static void run_tile(const pass *s, int64_t i, int64_t m, int64_t j, int64_t n, 
     else
         t.c = sums_at(b, i, j);
     if (s->fetches_c) t.ahead_c = (uint32_t *)t.c + p->kernel->mr * p->kernel->nr;
+    fetch_next_c(s, &t, i, m, j, n);
     if (p->b_columns_in_place)
         p->kernel->run_columns(&t, m, n);
     else
@@ -211,7 +229,6 @@ typedef struct group {
     pass passes[GEMM_MOST_CHUNKS];
     gemm_panel panels[GEMM_MOST_PANELS]; /* chunk by chunk */
     gemm_fetch of_b, of_a;               /* of what comes next */
-    gemm_fetch of_c;                     /* of the next tiles' rows of C, where the last chunk is one */
 } group;
 
 static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
@@ -232,7 +249,6 @@ static group group_of(const block *b, int64_t first, int64_t n, int64_t n_tiles)
     g.of_b = is_last ? gemm_fetch_of_next_b(b->next, n_times)
                      : gemm_fetch_of_b(p, first + n, b->j, b->n, n_times);
     g.of_a = is_last ? gemm_fetch_of_a(b->next, n_times) : gemm_fetch_nothing();
-    g.of_c = is_last ? gemm_fetch_of_c(p, b->i, b->m, b->j, b->n, n_times) : gemm_fetch_nothing();
     return g;
 }
 
@@ -252,7 +268,6 @@ static void run_group_tile(const block *b, group *g, int64_t t, int64_t n_tiles)
             if (b->fetches_panels) next = panel_ahead(s, g->first + c, j * nr, t, n_tiles);
             gemm_fetch_some(&g->of_b);
             gemm_fetch_some(&g->of_a);
-            gemm_fetch_some(&g->of_c);
             run_tile(s, b->i + i, m, b->j + j * nr, gemm_min(nr, b->n - j * nr), &g->panels[c * n_panels + j],
                      &next);
         }

@@ -3,19 +3,17 @@
 
 enum {
     LINE_NBYTES = 64,
-    MOST_LINES = 8,      /* at a time */
-    MOST_LINES_OF_C = 32 /* which tiles wait for longer */
+    MOST_LINES = 8 /* at a time */
 };
 
 /* rows of row_nbytes, in n_times parts. Rows that repeat or run backwards are rare, and right without. */
-static gemm_fetch fetch_of(const char *at, int64_t rows, int64_t row_nbytes, int64_t stride, int64_t n_times,
-                           int64_t most_lines)
+static gemm_fetch fetch_of(const char *at, int64_t rows, int64_t row_nbytes, int64_t stride, int64_t n_times)
 {
     gemm_fetch f = {
         .next = at, .end = at, .row_end = at + row_nbytes, .row_nbytes = row_nbytes, .stride = stride};
     if (stride > 0 && row_nbytes > 0) f.end = at + rows * stride;
     const int64_t lines = rows * (gemm_ceil_div(row_nbytes, LINE_NBYTES) + 1);
-    f.lines = gemm_min(most_lines, gemm_ceil_div(lines, n_times));
+    f.lines = gemm_min(MOST_LINES, gemm_ceil_div(lines, n_times));
     return f;
 }
 
@@ -27,10 +25,8 @@ gemm_fetch gemm_fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int6
     const int64_t size = gemm_nbytes_of(b->dtype), k0 = chunk * gemm_chunk_k(p);
     const int64_t k = gemm_min(p->group_chunks * gemm_chunk_k(p), p->k - k0);
     const char *at = b->data + (k0 * b->row + j * b->col) * size;
-    if (p->b_packed == NULL && b->col == 1)
-        return fetch_of(at, k, n * size, b->row * size, n_times, MOST_LINES);
-    if (p->b_packed == NULL && b->row == 1)
-        return fetch_of(at, n, k * size, b->col * size, n_times, MOST_LINES);
+    if (p->b_packed == NULL && b->col == 1) return fetch_of(at, k, n * size, b->row * size, n_times);
+    if (p->b_packed == NULL && b->row == 1) return fetch_of(at, n, k * size, b->col * size, n_times);
     return gemm_fetch_nothing();
 }
 
@@ -47,19 +43,7 @@ gemm_fetch gemm_fetch_of_a(const gemm_next *next, int64_t n_times)
     if (p == NULL || !next->new_rows || p->a_packed != NULL || p->a.col != 1) return gemm_fetch_nothing();
     const int64_t size = gemm_nbytes_of(p->a.dtype), row_nbytes = gemm_chunk_elements(p, 0) * size;
     if (next->m * row_nbytes > GEMM_ROOM_NBYTES) return gemm_fetch_nothing();
-    return fetch_of(p->a.data + next->i * p->a.row * size, next->m, row_nbytes, p->a.row * size, n_times,
-                    MOST_LINES);
-}
-
-gemm_fetch gemm_fetch_of_c(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n, int64_t n_times)
-{
-    const tsr_gemm_store_args *c = &p->store;
-    const int64_t size = gemm_nbytes_of(c->c_dtype), row_nbytes = c->c_row * size;
-    const int64_t later = i + p->kernel->mr; /* than the first tile's rows */
-    if (!p->kernel->keeps_sums || c->c_col != 1 || c->panel > 0 || later >= i + m)
-        return gemm_fetch_nothing();
-    return fetch_of((const char *)c->c + later * row_nbytes + j * size, i + m - later, n * size, row_nbytes,
-                    n_times, MOST_LINES_OF_C);
+    return fetch_of(p->a.data + next->i * p->a.row * size, next->m, row_nbytes, p->a.row * size, n_times);
 }
 
 void gemm_fetch_some(gemm_fetch *f)

@@ -24,13 +24,6 @@ gemm_fetch gemm_fetch_of_b(const gemm_product *p, int64_t chunk, int64_t j, int6
 gemm_fetch gemm_fetch_of_next_b(const gemm_next *next, int64_t n_times);
 /* The next block's rows of A, their first chunk, if they are read in place and the second cache has room. */
 gemm_fetch gemm_fetch_of_a(const gemm_next *next, int64_t n_times);
-/*
- * AMX: a block's rows of C, each before its tiles: stores of whole tiles fill the store buffer, and the next
- * tile's wait while lines of C come from the last cache. Nothing where columns are apart, or gated.
- */
-gemm_fetch gemm_fetch_of_c(const gemm_product *p, int64_t i, int64_t m, int64_t j, int64_t n,
-                           int64_t n_times);
-
 /* One part. */
 void gemm_fetch_some(gemm_fetch *f);
 

@@ -66,6 +66,10 @@ typedef struct tsr_gemm_tile {
     const void *ahead;   /* what is wanted next, B or A: ahead_step bytes of it are fetched into the second */
     int64_t ahead_step;  /* cache with each word row, two vectors at most; 0: nothing (f32, bf16, s8) */
     const void *ahead_c; /* the next run's C, rows as far apart, for the first cache; NULL: nothing (AMX) */
+    const void
+        *ahead_store; /* mr rows that are stored to a row of tiles later, fetched over all steps into the */
+    int64_t ahead_store_row,
+        ahead_store_nbytes; /* second cache; from row to row, and of each; 0: none (AMX)   */
 } tsr_gemm_tile;
 
 /* What kernels of vectors have; those of tiles, which are faster for the same memory, have their own. */

@@ -48,8 +48,9 @@ typedef struct tile_product {
     bool has_columns; /* B's as they lie, b_stride apart; else a panel, its word rows so far apart */
     bool adds;        /* to C */
     bool may_stay;    /* its sums, in tiles */
-    const char *ahead, *ahead_c; /* as in tsr_gemm_tile */
-    int64_t ahead_step;          /* bytes with each step */
+    const char *ahead, *ahead_c, *ahead_store; /* as in tsr_gemm_tile */
+    int64_t ahead_step;                        /* bytes with each step */
+    int64_t ahead_store_row, ahead_store_nbytes;
 } tile_product;
 
 /* C = A B, or C += A B where beta is not 0. */
@@ -67,7 +68,10 @@ static tile_product product_of(const tsr_gemm_tile *t, int64_t b_stride, bool ha
                           .may_stay = t->sums_may_stay,
                           .ahead = t->ahead,
                           .ahead_c = t->ahead_c,
-                          .ahead_step = t->ahead_step * K_ALIGN};
+                          .ahead_store = t->ahead_store,
+                          .ahead_step = t->ahead_step * K_ALIGN,
+                          .ahead_store_row = t->ahead_store_row,
+                          .ahead_store_nbytes = t->ahead_store_nbytes};
 }
 
 /* A tile's first sums: what is in it goes where it belongs, then it is C, or zero. All constants. */
@@ -124,18 +128,28 @@ TSR_INLINE const char *fetch_lines(const char *at, int64_t nbytes)
     return at + nbytes;
 }
 
+/* The rows of ahead_store from `at` on, as many as each step fetches. */
+TSR_INLINE const char *fetch_rows(const tile_product *p, const char *at, int64_t rows)
+{
+    for (int64_t i = 0; i < rows; i++, at += p->ahead_store_row) fetch_lines(at, p->ahead_store_nbytes);
+    return at;
+}
+
 /* lower and right are constants at every call. */
 TSR_INLINE void multiply(const tile_product *p, const bool lower, const bool right)
 {
     const int64_t b_step = TILE_ROWS * p->b_stride;
-    const char *a = p->a, *b = p->b, *ahead = p->ahead, *ahead_c = p->ahead_c;
+    const char *a = p->a, *b = p->b, *ahead = p->ahead, *ahead_c = p->ahead_c, *ahead_store = p->ahead_store;
     int64_t left = p->n_steps - 1;
     const int64_t c_rows = MR / (left < 1 ? 1 : left > FETCH_STEPS ? FETCH_STEPS : left);
+    const int64_t store_rows = ahead_store != NULL ? (MR + left) / (left + 1) : 0;
     ahead = fetch_lines(ahead, p->ahead_step);
+    ahead_store = fetch_rows(p, ahead_store, store_rows);
     begin(p, a, b, lower, right);
     for (; left > 0; left--) {
         a += TILE_NBYTES, b += b_step;
         ahead = fetch_lines(ahead, p->ahead_step);
+        ahead_store = fetch_rows(p, ahead_store, store_rows);
         if (ahead_c != NULL && left <= FETCH_STEPS)
             for (int64_t i = 0; i < c_rows; i++, ahead_c += p->c_stride) {
                 __builtin_prefetch(ahead_c);
