@@ -187,11 +187,12 @@ static void infinite_queries(tsr_context *ctx)
 /* --- the softmax along with the product before it --- */
 
 static const tsr_gemm_kernel *counted;
-static _Atomic int64_t n_counted, n_counted_bwd, n_far;
+static _Atomic int64_t n_counted, n_with_values, n_counted_bwd, n_far;
 
 static void count_scores(const tsr_attention_group *group)
 {
     n_counted++;
+    if (group->values != NULL) n_with_values++;
     counted->run_scores(group);
 }
 
@@ -206,8 +207,10 @@ static bool count_gradients(const tsr_attention_bwd_group *group)
 static kit_attention rising_case(int trial)
 {
     static const int64_t widths[] = {64, 128, 32, 96, 160, 256, 40, 200, 0};
-    const int64_t lq = kit_between(1, 160), lk = 32 * kit_between(1, 40) + (kit_one_in(3) ? 7 : 0);
-    const int64_t d = widths[trial % 9], dv = kit_one_in(2) ? d : 48;
+    const int64_t lq = kit_one_in(4) ? 32 : kit_between(1, 160); /* 32: one group, and the next tile's too */
+    const int64_t lk = 32 * kit_between(1, 40) + (kit_one_in(3) ? 7 : 0);
+    const bool has_nan = trial % 5 == 4; /* whose sign, in plain C, is the compiler's choice with some Dv */
+    const int64_t d = widths[trial % 9], dv = kit_one_in(2) ? d : has_nan || kit_one_in(2) ? 48 : 160;
     kit_attention c = {.dtype = TSR_BF16, .grad_dtype = TSR_BF16, .b = 1, .hq = 2, .hkv = 1, .lq = lq};
     c.lk = lk, c.d = d, c.dv = dv, c.options.causal = kit_one_in(3);
     c.q = kit_normal(KIT_NEW(TSR_BF16, KIT_ROWS, 1, 2, lq, d));
@@ -223,7 +226,7 @@ static kit_attention rising_case(int trial)
     for (int64_t i = 0, key = kit_between(0, lk - 1); i < d && trial % 8 == 4; i++)
         kit_set(&c.k, key * d + i, 40 * kit_get(&c.q, i));
     if (trial % 6 == 5) c.options.window = (tsr_attention_window){1, kit_between(0, lk), kit_between(-1, lk)};
-    if (d > 0 && trial % 5 == 4) kit_set(&c.k, kit_between(0, lk * d - 1), kit_one_in(2) ? NAN : INFINITY);
+    if (d > 0 && has_nan) kit_set(&c.k, kit_between(0, lk * d - 1), kit_one_in(2) ? NAN : INFINITY);
     if (trial % 7 == 6) c.sinks = kit_normal(KIT_NEW(TSR_F32, KIT_ROWS, 2));
     return c;
 }
@@ -275,10 +278,12 @@ static void fusing_changes_nothing(tsr_context *ctx)
     tsr_gemm_kernel fusing = *chosen, apart = *chosen;
     fusing.run_scores = count_scores, apart.run_scores = NULL;
     fusing.run_gradients = count_gradients, apart.run_gradients = NULL;
-    counted = chosen, n_counted = n_counted_bwd = n_far = 0;
+    counted = chosen, n_counted = n_with_values = n_counted_bwd = n_far = 0;
     for (int trial = 0; trial < 48; trial++) {
         const kit_attention c = rising_case(trial);
         kit_attention_poison_hidden(&c);
+        /* Values go along with the softmax as they do, and with every D. */
+        fusing.attention.values_words = trial % 2 == 0 ? chosen->attention.values_words : INT32_MAX;
         cpu->gemm_bf16 = &fusing;
         const kit_attention_result a = kit_attention_run(ctx, &c, KIT_FUSED);
         cpu->gemm_bf16 = &apart;
@@ -290,6 +295,7 @@ static void fusing_changes_nothing(tsr_context *ctx)
     low_lse_changes_nothing(ctx, &fusing, &apart);
     cpu->gemm_bf16 = chosen;
     if (n_counted == 0) kit_fail("no softmax ran with its product");
+    if (n_with_values == 0) kit_fail("no product with V went along with a softmax");
     if (n_counted_bwd == 0) kit_fail("no softmax ran with its products in backward");
     if (n_far == 0) kit_fail("no lse was far from 0");
 }

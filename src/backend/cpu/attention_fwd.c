@@ -16,8 +16,9 @@
  * head is an item. Q [BM, D], O [BM, Dv], m and l of a block live in the slot's scratch, where the second
  * cache holds them; S only of the group of rows, as many as the micro-kernel has, that is under way, in the
  * first (on AMX, whose tiles have more keys, in the second, but where run_scores makes P of it block by
- * block). Key tiles are counted from each sequence's key 0 and have a length that is a constant of the
- * kernels, so that a row's result depends on nothing but its data. Sequences of few queries are
+ * block: then a group's P V may wait for the next group's softmax, beside which it is multiplied, and P takes
+ * turns in two places). Key tiles are counted from each sequence's key 0 and have a length that is a constant
+ * of the kernels, so that a row's result depends on nothing but its data. Sequences of few queries are
  * attention_decode.c's; the two share the workspace, one after the other.
  *
  * workspace   | head (slot) 0: K V | head 1: K V | .. | v_finite | slot 0: Q P S O m l gather | ..
@@ -47,6 +48,7 @@ typedef struct forward {
     int64_t q_stride, s_stride, o_stride; /* words between rows */
     int64_t l_row;                        /* floats of a row of l, whose sum is meant */
     bool fuses_softmax;                   /* with the product before it, where groups are whole */
+    bool values_wait;                     /* P V goes along with the next group's softmax */
     int64_t p_words;                      /* between rows of P, which lies apart then */
     int64_t group_floats;                 /* of a group's scores, and P */
     int64_t v_at, head_floats;            /* in a packed head: where V begins, its length */
@@ -98,7 +100,8 @@ static void lay_out(forward *w, const tsr_cpu *cpu, const tsr_attention_fwd_args
     w->fuses_softmax = a->d > 0 && w->gemm->run_scores != NULL && w->gemm->lanes == w->score->lanes;
     w->p_words = attention_stride(w->bn / w->gemm->k_word, 16);
     assert(!w->fuses_softmax || w->s_stride >= TSR_ATTENTION_BLOCKS * nr);
-    w->group_floats = w->gemm->mr * (w->s_stride + (w->fuses_softmax ? w->p_words : 0));
+    w->values_wait = w->fuses_softmax && a->dv > 0 && w->q_words <= w->gemm->attention.values_words;
+    w->group_floats = w->gemm->mr * (w->s_stride + (w->fuses_softmax ? 2 * w->p_words : 0));
     w->scratch_floats = w->bm * (w->q_stride + w->o_stride + 1 + w->l_row) + w->group_floats + w->bn * nr;
     if (w->gathers) w->scratch_floats = attention_max(w->scratch_floats, w->bn * attention_max(a->d, a->dv));
     w->scratch_floats = attention_round_up(w->scratch_floats, 16);
@@ -177,6 +180,8 @@ typedef struct block {
     attention_matrix v; /* packed; or rows */
     const uint8_t *v_finite;
     float *s, *o, *m, *l, *gather;
+    int32_t turn;                               /* of P's two places, where P V waits */
+    tsr_attention_values waiting;               /* the last group's P V; n_strips 0: none */
     bool begun[ATTENTION_MAX_GROUPS];           /* groups of rows that have an O to add to */
     attention_part wanted[TSR_ATTENTION_AHEAD]; /* K, V, out and Q, fetched along with the softmax */
 } block;
@@ -246,9 +251,34 @@ static void want_next(block *b, const attention_sequence *s, int64_t head, const
     b->wanted[1] = part_of_rows(&v, n, a->dv);
 }
 
+/* The product that waits for a softmax to go along with goes by itself. */
+static void multiply_waiting(block *b)
+{
+    const forward *w = b->w;
+    const tsr_attention_values *x = &b->waiting;
+    if (x->n_strips == 0) return;
+    const attention_product out = {.gemm = w->gemm,
+                                   .a = x->p,
+                                   .a_row = x->p_stride,
+                                   .a_k = 1,
+                                   .b = x->v,
+                                   .b_row = w->gemm->nr,
+                                   .b_strip = x->v_strip,
+                                   .c = x->o,
+                                   .c_row = x->o_stride,
+                                   .m = w->gemm->mr,
+                                   .n = w->a->dv,
+                                   .k = x->depth * w->gemm->k_word,
+                                   .alpha = 1,
+                                   .beta = x->adds ? 1 : 0};
+    const attention_span depth = {0, out.k};
+    attention_product_depth(&out, &depth);
+    b->waiting.n_strips = 0;
+}
+
 /* P of a group of rows, from row i on, and a key tile; its scores stay in the cache. ahead: this tile's V,
  * fetched unless the softmax goes along with the product (*fused), which fetches what is `wanted`. */
-static attention_left softmax_of_group(const block *b, int64_t i, attention_span keys, attention_span seen,
+static attention_left softmax_of_group(block *b, int64_t i, attention_span keys, attention_span seen,
                                        const float *ahead, bool *fused)
 {
     const forward *w = b->w;
@@ -258,7 +288,8 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
     const float *k = b->k + keys.begin * w->q_words;
     float *m = b->m + i, *l = b->l + i * w->l_row, *o = b->o + i * w->o_stride;
     const int64_t dv = b->begun[i / mr] ? w->a->dv : 0; /* columns of O to scale when m rises */
-    float *s = b->s + (w->fuses_softmax ? mr * w->p_words : 0);
+    float *s = b->s, *p_at = b->s;
+    if (w->fuses_softmax) s += 2 * mr * w->p_words, p_at += b->turn * mr * w->p_words;
     tsr_attention_rows t = {.features = &b->features,
                             .row = b->queries.begin + i,
                             .n_rows = rows,
@@ -269,7 +300,7 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
                             .s_stride = w->s_stride,
                             .alpha = b->features.alpha,
                             .to_bf16 = w->bf16,
-                            .p = (uint16_t *)(void *)b->s,
+                            .p = (uint16_t *)(void *)p_at,
                             .p_stride = (w->fuses_softmax ? w->p_words : w->s_stride) * k_word};
     const attention_left p = {t.p, t.p_stride};
     tsr_attention_group group = {.rows = t};
@@ -285,9 +316,13 @@ static attention_left softmax_of_group(const block *b, int64_t i, attention_span
         group.m = m, group.l = l;
         group.o = o, group.o_stride = w->o_stride, group.dv = dv;
         group.score = w->score;
+        if (b->waiting.o == o) multiply_waiting(b); /* a maximum that rises scales O */
+        group.values = b->waiting.n_strips > 0 ? &b->waiting : NULL;
         w->gemm->run_scores(&group);
+        b->waiting.n_strips = 0;
         return p;
     }
+    multiply_waiting(b);
     const attention_product scores = {.gemm = w->gemm,
                                       .a = q,
                                       .a_row = b->q.row,
@@ -333,7 +368,18 @@ static void attend_as_group(block *b, int64_t i, attention_span keys, attention_
                                    .beta = b->begun[i / w->gemm->mr] ? 1 : 0,
                                    .ahead = i == 0 && !fused && keys.end < b->features.lk ? k + n * w->q_words
                                                                                           : NULL};
-    if (all) {
+    if (fused && all && w->values_wait) {
+        b->turn = !b->turn;
+        b->waiting = (tsr_attention_values){.p = (const uint16_t *)p.data + seen.begin,
+                                            .p_stride = p.row,
+                                            .v = v + seen.begin / k_word * nr,
+                                            .v_strip = out.b_strip,
+                                            .depth = attention_words(w->gemm, seen.end - seen.begin),
+                                            .o = out.c,
+                                            .o_stride = out.c_row,
+                                            .n_strips = attention_round_up(w->a->dv, nr) / nr,
+                                            .adds = out.beta != 0};
+    } else if (all) {
         attention_product_depth(&out, &seen);
     } else {
         const attention_pairs pairs = {&b->features, b->queries.begin + i, keys.begin, false};
@@ -442,6 +488,7 @@ static void attend_to_block(const forward *w, block_id now, int64_t index, block
             if (is_last) want_next(&b, &s, head, &now, &next);
             attend_to_tile(&b, t);
         }
+        multiply_waiting(&b);
         if (w->gemm->leave != NULL) w->gemm->leave(tiles);
     }
     finish(&b, &s, head, first, n_rows);

@@ -2,15 +2,21 @@
  * backend/cpu/kernel/attention_amx.h - attention's products and their softmax in one: P of 32 rows, in tiles
  *
  * Included by gemm_bf16_amx.c, whose tiles it shares. A block of 32 x 32 scores leaves the tiles for the
- * first cache, and its exponentials are taken while the next blocks are multiplied, a few rows behind every
- * product:
+ * first cache, and its exponentials are taken while the next blocks are multiplied, some rows between every
+ * two tile instructions:
  *
- *     tiles     block j, whose first products wait for the stores below
- *     stores    the sums of block j - 1, each just before its tile is taken over
+ *     tiles     block j, 16 keys and then the other 16; behind every two steps of it one of O += P V, where O
+ *               and P are of the group of rows before
+ *     stores    half a block, just before its tiles are taken over
  *     vectors   rows 0..31 of block j - 2
  *
- * The vectors are not free beside tiles: for as long as those multiply, only one of the two vector units
- * does. The softmax of a block alone takes 400 cycles, the tiles of D = 128 256. (Emerald Rapids.)
+ * What bounds it (Emerald Rapids): the softmax of a block takes the two vector units 410 cycles; the products
+ * of D = 64 256; loads of a tile 10 cycles from the first cache, 24 from the second, 300 in all. One after
+ * the other that was 790, and is 640. Rows stand between loads and products, as well as behind these, since
+ * vectors use the same ports: 600 became 570 without the start and the end of a group. Where a gap between
+ * tile instructions is longer than some 60 cycles, each costs the vectors 45 more; any one will do, a
+ * TILE_ZERO too. With D = 128 the loads alone take 780 so, as P comes from the second cache, four times:
+ * there O += P V waits for the softmax to end (values_words).
  *
  * Before its softmax, what the window hides in a block becomes -Inf, and rows without a maximum take theirs
  * from the block. The vector part takes for granted that maxima are nearer to 0 than 64, which is looked at
@@ -43,8 +49,7 @@ typedef struct softmax_block {
     float *s;
     const float *m;
     vf32 alpha;
-    const float *l; /* [MR, VL]: what rows summed to before; */
-    float *l_next;  /* and with the block */
+    float *l, *l_next; /* [MR, VL]: what rows summed to before; and with the block */
     uint16_t *p;
     int64_t p_stride;
     vu32 largest; /* P so far, in each half lane */
@@ -78,32 +83,32 @@ TSR_INLINE void work_beside(const beside rows, int from, int to)
         rows.work(rows.block, rows.first + r);
 }
 
-/* The four products of a step, each with rows beside it, from row `from` on; the first ones take the tiles
+/* The four products of a step, each with rows before it, from row `from` on; the first ones take the tiles
  * over from the last block, whose sums go to `last`, unless that is NULL. */
 TSR_INLINE void multiply_step(const char *a, const char *b, const tile_product *p, const bool begins,
                               const int from, const int each, const beside rows, char *last)
 {
     const int64_t stride = NR * 4;
-    TILE_LOAD(A0, a, p->a_stride);
     TILE_LOAD_ONCE(B0, b, p->b_stride);
-    TILE_LOAD_ONCE(B1, b + TILE_NBYTES, p->b_stride);
-    TILE_LOAD(A1, a + TILE_ROWS * p->a_stride, p->a_stride);
+    work_beside(rows, from, from + each);
+    TILE_LOAD(A0, a, p->a_stride);
     if (begins && last != NULL) TILE_STORE(C00, last, stride);
     if (begins) TILE_ZERO(C00);
     TILE_ADD(C00, A0, B0);
-    work_beside(rows, from, from + each);
+    TILE_LOAD_ONCE(B1, b + TILE_NBYTES, p->b_stride);
+    work_beside(rows, from + each, from + 2 * each);
     if (begins && last != NULL) TILE_STORE(C01, last + TILE_NBYTES, stride);
     if (begins) TILE_ZERO(C01);
     TILE_ADD(C01, A0, B1);
-    work_beside(rows, from + each, from + 2 * each);
+    TILE_LOAD(A1, a + TILE_ROWS * p->a_stride, p->a_stride);
+    work_beside(rows, from + 2 * each, from + 3 * each);
     if (begins && last != NULL) TILE_STORE(C10, last + TILE_ROWS * stride, stride);
     if (begins) TILE_ZERO(C10);
     TILE_ADD(C10, A1, B0);
-    work_beside(rows, from + 2 * each, from + 3 * each);
+    work_beside(rows, from + 3 * each, from + 4 * each);
     if (begins && last != NULL) TILE_STORE(C11, last + TILE_ROWS * stride + TILE_NBYTES, stride);
     if (begins) TILE_ZERO(C11);
     TILE_ADD(C11, A1, B1);
-    work_beside(rows, from + 3 * each, from + 4 * each);
 }
 
 /*
@@ -124,27 +129,155 @@ TSR_INLINE void multiply_beside(const tile_product *p, const int carrying, const
 
 /* --- forward --- */
 
-TSR_INLINE void multiply_scores(const tile_product *p, const int carrying, softmax_block *b, char *last)
+/* O takes C's four tiles, so that scores have two, of 32 rows and 16 keys, and operands one each. */
+#define S_UPPER 4
+#define S_LOWER 5
+#define LEFT    6
+#define RIGHT   7
+
+/* A product with V in work: its next step's operands, and the strip of O that the tiles hold. */
+typedef struct values_work {
+    const tsr_attention_values *x;
+    const char *p, *v;
+    char *o;
+    int64_t left, strips; /* steps of this strip; strips, with it */
+} values_work;
+
+static void begin_strip(values_work *w)
+{
+    const tsr_attention_values *x = w->x;
+    const int64_t stride = x->o_stride * 4;
+    w->p = (const char *)x->p, w->left = x->depth / K_ALIGN;
+    if (x->adds) {
+        TILE_LOAD_ONCE(C00, w->o, stride);
+        TILE_LOAD_ONCE(C01, w->o + TILE_NBYTES, stride);
+        TILE_LOAD_ONCE(C10, w->o + TILE_ROWS * stride, stride);
+        TILE_LOAD_ONCE(C11, w->o + TILE_ROWS * stride + TILE_NBYTES, stride);
+    } else {
+        TILE_ZERO(C00);
+        TILE_ZERO(C01);
+        TILE_ZERO(C10);
+        TILE_ZERO(C11);
+    }
+}
+
+static values_work begin_values(const tsr_attention_values *x)
+{
+    if (x == NULL) return (values_work){.strips = 0};
+    values_work w = {.x = x, .v = (const char *)x->v, .o = (char *)x->o, .strips = x->n_strips};
+    begin_strip(&w);
+    return w;
+}
+
+static void end_strip(values_work *w)
+{
+    const tsr_attention_values *x = w->x;
+    store_tiles(w->o, x->o_stride * 4, true, true);
+    w->o += NR * 4;
+    w->v += (x->v_strip - x->depth * NR) * 4;
+    if (--w->strips > 0) begin_strip(w);
+}
+
+/* A step of O += P V: four products, `each` rows before each of them, from row `from` on. */
+TSR_INLINE void values_step(values_work *w, const int from, const int each, const beside rows)
+{
+    const int64_t p_stride = w->x->p_stride * ELEMENT_NBYTES, v_stride = NR * 4;
+    const char *const p = w->p, *const v = w->v;
+    TILE_LOAD_ONCE(RIGHT, v, v_stride);
+    work_beside(rows, from, from + each / 2);
+    TILE_LOAD(LEFT, p, p_stride);
+    work_beside(rows, from + each / 2, from + each);
+    TILE_ADD(C00, LEFT, RIGHT);
+    TILE_LOAD(LEFT, p + TILE_ROWS * p_stride, p_stride);
+    work_beside(rows, from + each, from + 2 * each);
+    TILE_ADD(C10, LEFT, RIGHT);
+    TILE_LOAD_ONCE(RIGHT, v + TILE_NBYTES, v_stride);
+    work_beside(rows, from + 2 * each, from + 3 * each);
+    TILE_ADD(C11, LEFT, RIGHT);
+    TILE_LOAD(LEFT, p, p_stride);
+    work_beside(rows, from + 3 * each, from + 4 * each);
+    TILE_ADD(C01, LEFT, RIGHT);
+    w->p += TILE_NBYTES, w->v += TILE_ROWS * v_stride;
+    if (--w->left == 0) end_strip(w);
+}
+
+/* 16 words of 32 rows times 16 keys, two products likewise; the first ones of a sum take the tiles over from
+ * half a block whose place is `last`, unless that is NULL. */
+TSR_INLINE void scores_step(const tile_product *p, const char *a, const char *b, const bool begins,
+                            char *last, const int from, const int each, const beside rows)
+{
+    const int64_t stride = NR * 4;
+    TILE_LOAD_ONCE(RIGHT, b, p->b_stride);
+    work_beside(rows, from, from + each / 2);
+    TILE_LOAD(LEFT, a, p->a_stride);
+    work_beside(rows, from + each / 2, from + each);
+    if (begins && last != NULL) TILE_STORE(S_UPPER, last, stride);
+    if (begins) TILE_ZERO(S_UPPER);
+    TILE_ADD(S_UPPER, LEFT, RIGHT);
+    TILE_LOAD(LEFT, a + TILE_ROWS * p->a_stride, p->a_stride);
+    work_beside(rows, from + each, from + 2 * each);
+    if (begins && last != NULL) TILE_STORE(S_LOWER, last + TILE_ROWS * stride, stride);
+    if (begins) TILE_ZERO(S_LOWER);
+    TILE_ADD(S_LOWER, LEFT, RIGHT);
+}
+
+/* Two of a block's 2 n_steps steps of scores, unless p is NULL, and a step of values, unless w is. */
+TSR_INLINE void run_unit(const tile_product *p, const int unit, const int64_t n_steps, values_work *w,
+                         char *last, const int from, const int each, const beside rows)
+{
+    UNROLL for (int i = 0; i < 2; i++) if (p != NULL)
+    {
+        const int64_t step = 2 * unit + i, half = step >= n_steps, k = step - half * n_steps;
+        scores_step(p, p->a + k * TILE_NBYTES, p->b + k * TILE_ROWS * p->b_stride + half * TILE_NBYTES,
+                    k == 0, half ? p->c : last, from + 2 * i * each, each, rows);
+    }
+    if (w != NULL) values_step(w, from + (p != NULL ? 4 * each : 0), each, rows);
+}
+
+/*
+ * A block of scores (p NULL: none), whose second half stays in the tiles, the softmax of b (NULL: none), and
+ * n_steps of w (NULL: none). The rows go along with the first `carrying` units. These, and what is NULL, are
+ * constants: branches in here would cost an eighth.
+ */
+TSR_INLINE void run_units(const tile_product *p, const int carrying, const int64_t n_steps, softmax_block *b,
+                          values_work *w, char *last)
 {
     softmax_block own; /* in registers, which *b, that others see, is not */
     if (b != NULL) own = *b;
-    multiply_beside(p, carrying, (beside){softmax_row, b != NULL ? &own : NULL, 0, MR}, last);
+    const int products = (p != NULL ? 4 : 0) + (w != NULL ? 4 : 0); /* of a unit */
+    const int each = (MR / products + carrying - 1) / carrying;
+    const beside rows = {softmax_row, b != NULL ? &own : NULL, 0, MR}, none = {.block = NULL};
+    UNROLL for (int u = 0; u < carrying; u++)
+        run_unit(p, u, n_steps, w, last, u * products * each, each, rows);
+    for (int u = carrying; u < n_steps; u++) run_unit(p, u, n_steps, w, last, 0, 0, none);
     if (b != NULL) b->largest = own.largest;
 }
 
-/* A block of scores, but for its stores, and the softmax of b, unless that is NULL. */
-static void multiply_block(const tile_product *p, softmax_block *b, char *last)
+/* Functions of their own, so that what rows share stays in registers. */
+#define BLOCK_FUNCTION(name, p, b, w)                                                                        \
+    static __attribute__((noinline)) void name(const tile_product *scores, int64_t n_steps,                  \
+                                               softmax_block *softmax, values_work *values, char *last)      \
+    {                                                                                                        \
+        (void)scores, (void)softmax, (void)values;                                                           \
+        if (n_steps == 1)                                                                                    \
+            run_units(p, 1, 1, b, w, last);                                                                  \
+        else if (n_steps == 2)                                                                               \
+            run_units(p, 2, 2, b, w, last);                                                                  \
+        else if (n_steps == 3)                                                                               \
+            run_units(p, 3, 3, b, w, last);                                                                  \
+        else                                                                                                 \
+            run_units(p, MOST_CARRYING, n_steps, b, w, last);                                                \
+    }
+BLOCK_FUNCTION(run_block, scores, NULL, NULL)
+BLOCK_FUNCTION(run_block_softmax, scores, softmax, NULL)
+BLOCK_FUNCTION(run_block_softmax_values, scores, softmax, values)
+BLOCK_FUNCTION(run_softmax_values, NULL, softmax, values)
+
+static __attribute__((noinline)) void run_softmax(softmax_block *b)
 {
-    if (b == NULL)
-        multiply_scores(p, 1, NULL, last);
-    else if (p->n_steps == 1)
-        multiply_scores(p, 1, b, last);
-    else if (p->n_steps == 2)
-        multiply_scores(p, 2, b, last);
-    else if (p->n_steps == 3)
-        multiply_scores(p, 3, b, last);
-    else
-        multiply_scores(p, MOST_CARRYING, b, last);
+    softmax_block own = *b;
+    UNROLL for (int r = 0; r < MR; r++) softmax_row(&own, r);
+    b->largest = own.largest;
 }
 
 /* True if the scores' maxima are such that the softmax is one multiply-add of the score, and no more. */
@@ -196,59 +329,109 @@ static tsr_attention_rows block_of_rows(const tsr_attention_rows *t, int64_t c)
 
 static bool is_whole(const int64_t whole[2], int64_t c) { return c >= whole[0] && c + NR <= whole[1]; }
 
+/* A group in work. */
+typedef struct scores_work {
+    const tsr_attention_group *g;
+    tile_product scores;
+    softmax_block softmax;
+    values_work values;
+    bool near; /* maxima are, and all rows have one */
+} scores_work;
+
+/* What comes before the softmax of block j. True if that is one for vectors beside tiles. */
+static bool prepare_softmax(scores_work *w, int64_t j)
+{
+    const tsr_attention_group *g = w->g;
+    const int64_t c = g->rows.begin + j * NR;
+    if (!is_whole(g->whole, c)) {
+        const tsr_attention_rows rows = block_of_rows(&g->rows, c);
+        g->score->hide(&rows, w->softmax.s, NR, -__builtin_inff());
+    }
+    if (!w->near) {
+        begin_maxima(g->m, w->softmax.s, g->rows.alpha);
+        w->near = are_near(g->m);
+    }
+    return w->near;
+}
+
+/* The softmax of block j by the family that works on tiles of scores. */
+static void soften_apart(scores_work *w, int64_t j)
+{
+    const tsr_attention_group *g = w->g;
+    tsr_attention_rows rows = block_of_rows(&g->rows, g->rows.begin + j * NR);
+    rows.s = w->softmax.s, rows.s_stride = NR;
+    rows.p = w->softmax.p, rows.p_before = j * NR;
+    g->score->forward(&rows, g->m, w->softmax.l, g->o, g->o_stride, g->dv);
+    w->near = are_near(g->m);
+}
+
+static float *place_of_block(const tsr_attention_group *g, int64_t j)
+{
+    return g->rows.s + j % TSR_ATTENTION_BLOCKS * MR * NR;
+}
+
+/* Inline, since gcc 12 drops calls of functions that do nothing but fetch. */
+TSR_INLINE void fetch_wanted(const tsr_attention_group *g, const int64_t *lines, int64_t j)
+{
+    for (int i = 0; i < TSR_ATTENTION_AHEAD; i++)
+        if (lines[i] > 0)
+            fetch_lines((const char *)g->ahead[i] + j * lines[i] * TILE_NBYTES, lines[i] * TILE_NBYTES);
+}
+
 static void run_scores(const tsr_attention_group *g)
 {
     const tsr_attention_rows *t = &g->rows;
-    const int64_t n = (t->end - t->begin + NR - 1) / NR;
-    _Alignas(64) float sums[2][MR * VL];
-    tile_product p = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin);
-    const int64_t panel_nbytes = g->k_words * NR * 4;
+    const int64_t n = (t->end - t->begin + NR - 1) / NR, n_steps = g->k_words / K_ALIGN;
+    _Alignas(64) float sums[MR * VL]; /* take turns with those of g */
     int64_t lines[TSR_ATTENTION_AHEAD];
     for (int i = 0; i < TSR_ATTENTION_AHEAD; i++) lines[i] = lines_of(g->ahead_nbytes[i], n);
-    bool near = are_near(g->m), now = false;
-    memcpy(sums[now], g->l, sizeof sums[now]);
     finish();
     configure(MR, TILE_ROWS, K_ALIGN);
+    scores_work w = {.g = g,
+                     .scores = product_with_keys(g->q, g->q_row, g->k, g->k_words, t->begin),
+                     .softmax = {.m = g->m,
+                                 .alpha = vf32_splat(t->alpha),
+                                 .l = g->l,
+                                 .l_next = sums,
+                                 .p = t->p + t->begin,
+                                 .p_stride = t->p_stride},
+                     .values = begin_values(g->values),
+                     .near = are_near(g->m)};
     for (int64_t j = 0; j < n + SCORES_BEHIND; j++) {
-        float *const s = t->s + j % TSR_ATTENTION_BLOCKS * MR * NR;
-        char *const last = (char *)(t->s + (j + TSR_ATTENTION_BLOCKS - 1) % TSR_ATTENTION_BLOCKS * MR * NR);
-        const int64_t done = j - SCORES_BEHIND, c = t->begin + done * NR;
-        softmax_block b = {.s = t->s + (j + 1) % TSR_ATTENTION_BLOCKS * MR * NR,
-                           .m = g->m,
-                           .alpha = vf32_splat(t->alpha),
-                           .l = sums[now],
-                           .l_next = sums[!now],
-                           .p = t->p + c,
-                           .p_stride = t->p_stride,
-                           .largest = vu32_splat(0)};
-        tsr_attention_rows rows = block_of_rows(t, c);
-        if (done >= 0 && !is_whole(g->whole, c)) g->score->hide(&rows, b.s, NR, -__builtin_inff());
-        if (done >= 0 && !near) {
-            begin_maxima(g->m, b.s, t->alpha);
-            near = are_near(g->m);
+        const int64_t done = j - SCORES_BEHIND;
+        char *const last = j > 0 ? (char *)(place_of_block(g, j + TSR_ATTENTION_BLOCKS - 1) + VL) : NULL;
+        if (j < n) fetch_wanted(g, lines, j);
+        if (j == n) {
+            TILE_STORE(S_UPPER, last, NR * 4);
+            TILE_STORE(S_LOWER, last + TILE_ROWS * NR * 4, NR * 4);
         }
-        const bool softens = done >= 0 && near;
-        p.c = (char *)s;
-        for (int i = 0; i < TSR_ATTENTION_AHEAD && j < n; i++)
-            if (lines[i] > 0)
-                fetch_lines((const char *)g->ahead[i] + j * lines[i] * TILE_NBYTES, lines[i] * TILE_NBYTES);
-        if (j < n)
-            multiply_block(&p, softens ? &b : NULL, j > 0 ? last : NULL);
-        else
-            for (int64_t r = 0; r < MR && softens; r++) softmax_row(&b, r);
-        if (j == n - 1) store_tiles(p.c, p.c_stride, true, true);
-        p.b += panel_nbytes;
+        w.scores.c = (char *)place_of_block(g, j);
+        w.softmax.s = place_of_block(g, j + 1);
+        w.softmax.largest = vu32_splat(0);
+        const bool softens = done >= 0 && prepare_softmax(&w, done);
+        const bool joins = softens && w.values.strips > (w.values.left < n_steps);
+        if (j < n && joins)
+            run_block_softmax_values(&w.scores, n_steps, &w.softmax, &w.values, last);
+        else if (j < n && softens)
+            run_block_softmax(&w.scores, n_steps, &w.softmax, NULL, last);
+        else if (j < n)
+            run_block(&w.scores, n_steps, NULL, NULL, last);
+        else if (joins)
+            run_softmax_values(NULL, n_steps, &w.softmax, &w.values, NULL);
+        else if (softens)
+            run_softmax(&w.softmax);
+        w.scores.b += g->k_words * NR * 4;
         if (done < 0) continue;
-        if (softens && !vu32_reaches_half(b.largest, BF16_256)) {
-            now = !now;
-            continue;
+        if (softens && !vu32_reaches_half(w.softmax.largest, BF16_256)) {
+            float *const before = w.softmax.l;
+            w.softmax.l = w.softmax.l_next, w.softmax.l_next = before;
+        } else {
+            soften_apart(&w, done);
         }
-        rows.s = b.s, rows.s_stride = NR;
-        rows.p = b.p, rows.p_before = c - t->begin;
-        g->score->forward(&rows, g->m, sums[now], g->o, g->o_stride, g->dv);
-        near = are_near(g->m);
+        w.softmax.p += NR;
     }
-    memcpy(g->l, sums[now], sizeof sums[now]);
+    while (w.values.strips > 0) values_step(&w.values, 0, 0, (beside){.block = NULL});
+    if (w.softmax.l != g->l) memcpy(g->l, w.softmax.l, sizeof sums);
 }
 
 /* --- backward --- */

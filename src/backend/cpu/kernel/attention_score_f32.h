@@ -124,6 +124,18 @@ typedef struct tsr_attention_score_f32_kernel {
     void (*hide)(const tsr_attention_rows *rows, float *x, int64_t stride, float value);
 } tsr_attention_score_f32_kernel;
 
+/* A product of P with V that goes along with another group's scores: o = P V, or o += P V where it `adds`. */
+typedef struct tsr_attention_values {
+    const uint16_t *p;
+    int64_t p_stride; /* elements */
+    const float *v;   /* strips of nr columns, from the first key on */
+    int64_t v_strip;  /* words from one to the next */
+    int64_t depth;    /* words along the keys, a multiple of k_align; above 0 */
+    float *o;         /* mr rows of n_strips times nr columns */
+    int64_t o_stride, n_strips;
+    bool adds;
+} tsr_attention_values;
+
 /*
  * A group of rows from its products on, as micro-kernels have it that take the softmax along (run_scores of
  * gemm.h): mr rows in bf16 that are windowed, and `lanes` of theirs and of `score` are the same. P comes with
@@ -141,6 +153,7 @@ typedef struct tsr_attention_group {
     float *m, *l, *o;                            /* as `forward` has them */
     int64_t o_stride, dv;                        /* dv 0: o holds nothing yet, and is not touched */
     const tsr_attention_score_f32_kernel *score; /* serves where a maximum rises; the bits are its own */
+    const tsr_attention_values *values;          /* done by the end; NULL: none */
 } tsr_attention_group;
 
 /* The same of backward, from S and dP to P and dS (run_gradients of gemm.h), without dbias. */

@@ -82,6 +82,7 @@ struct tsr_attention_bwd_group;
  * shapes or threads. */
 typedef struct tsr_attention_tiles {
     int32_t fwd_queries, fwd_keys, bwd_queries, bwd_keys;
+    int32_t values_words; /* of a row of Q, up to which run_scores takes a product with V along */
 } tsr_attention_tiles;
 
 typedef struct tsr_gemm_kernel {

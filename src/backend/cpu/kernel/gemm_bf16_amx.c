@@ -81,7 +81,8 @@ const tsr_gemm_kernel TSR_NAME(tsr_gemm_bf16) = {
     .chunk_words = CHUNK_WORDS,
     .block_rows = BLOCK_ROWS,
     .block_columns = BLOCK_COLUMNS,
-    .attention = {.fwd_queries = 512, .fwd_keys = 512, .bwd_queries = 224, .bwd_keys = 512},
+    .attention =
+        {.fwd_queries = 512, .fwd_keys = 512, .bwd_queries = 224, .bwd_keys = 512, .values_words = 32},
     .a_words = 1,
     .run = run,
     .columns_mr = COLUMNS_MR,
