@@ -169,7 +169,7 @@ static values_work begin_values(const tsr_attention_values *x)
     return w;
 }
 
-static void end_strip(values_work *w)
+static __attribute__((noinline)) void end_strip(values_work *w)
 {
     const tsr_attention_values *x = w->x;
     store_tiles(w->o, x->o_stride * 4, true, true);
@@ -221,57 +221,65 @@ TSR_INLINE void scores_step(const tile_product *p, const char *a, const char *b,
     TILE_ADD(S_LOWER, LEFT, RIGHT);
 }
 
-/* Two of a block's 2 n_steps steps of scores, unless p is NULL, and a step of values, unless w is. */
-TSR_INLINE void run_unit(const tile_product *p, const int unit, const int64_t n_steps, values_work *w,
-                         char *last, const int from, const int each, const beside rows)
+/* Step `step` of the 2 n_steps that a block's scores take. */
+TSR_INLINE void scores_step_at(const tile_product *p, const int64_t step, const int64_t n_steps, char *last,
+                               const int from, const int each, const beside rows)
 {
-    UNROLL for (int i = 0; i < 2; i++) if (p != NULL)
-    {
-        const int64_t step = 2 * unit + i, half = step >= n_steps, k = step - half * n_steps;
-        scores_step(p, p->a + k * TILE_NBYTES, p->b + k * TILE_ROWS * p->b_stride + half * TILE_NBYTES,
-                    k == 0, half ? p->c : last, from + 2 * i * each, each, rows);
-    }
-    if (w != NULL) values_step(w, from + (p != NULL ? 4 * each : 0), each, rows);
+    const int64_t half = step >= n_steps, k = step - half * n_steps;
+    const char *const b = p->b + k * TILE_ROWS * p->b_stride + half * TILE_NBYTES;
+    scores_step(p, p->a + k * TILE_NBYTES, b, k == 0, half ? p->c : last, from, each, rows);
 }
 
 /*
- * A block of scores (p NULL: none), whose second half stays in the tiles, the softmax of b (NULL: none), and
- * n_steps of w (NULL: none). The rows go along with the first `carrying` units. These, and what is NULL, are
- * constants: branches in here would cost an eighth.
+ * A block of scores, whose second half stays in the tiles, the softmax of b and n_steps of w: those of the
+ * three that `does` names. The rows go along with the first `carrying` units. These are constants: branches
+ * in here would cost an eighth.
  */
-TSR_INLINE void run_units(const tile_product *p, const int carrying, const int64_t n_steps, softmax_block *b,
-                          values_work *w, char *last)
+enum { SCORES = 1, SOFTMAX = 2, VALUES = 4 };
+
+/* Two steps of scores and one of values. */
+TSR_INLINE void run_unit(const int does, const tile_product *p, const int unit, const int64_t n_steps,
+                         values_work *w, char *last, const int from, const int each, const beside rows)
+{
+    if (does & SCORES) {
+        scores_step_at(p, 2 * unit, n_steps, last, from, each, rows);
+        scores_step_at(p, 2 * unit + 1, n_steps, last, from + 2 * each, each, rows);
+    }
+    if (does & VALUES) values_step(w, from + (does & SCORES ? 4 * each : 0), each, rows);
+}
+
+TSR_INLINE void run_units(const int does, const tile_product *p, const int carrying, const int64_t n_steps,
+                          softmax_block *b, values_work *w, char *last)
 {
     softmax_block own; /* in registers, which *b, that others see, is not */
-    if (b != NULL) own = *b;
-    const int products = (p != NULL ? 4 : 0) + (w != NULL ? 4 : 0); /* of a unit */
+    if (does & SOFTMAX) own = *b;
+    const int products = (does & SCORES ? 4 : 0) + (does & VALUES ? 4 : 0); /* of a unit */
     const int each = (MR / products + carrying - 1) / carrying;
-    const beside rows = {softmax_row, b != NULL ? &own : NULL, 0, MR}, none = {.block = NULL};
+    const beside rows = {softmax_row, does & SOFTMAX ? &own : NULL, 0, MR}, none = {.block = NULL};
     UNROLL for (int u = 0; u < carrying; u++)
-        run_unit(p, u, n_steps, w, last, u * products * each, each, rows);
-    for (int u = carrying; u < n_steps; u++) run_unit(p, u, n_steps, w, last, 0, 0, none);
-    if (b != NULL) b->largest = own.largest;
+        run_unit(does, p, u, n_steps, w, last, u * products * each, each, rows);
+    for (int u = carrying; u < n_steps; u++) run_unit(does, p, u, n_steps, w, last, 0, 0, none);
+    if (does & SOFTMAX) b->largest = own.largest;
 }
 
 /* Functions of their own, so that what rows share stays in registers. */
-#define BLOCK_FUNCTION(name, p, b, w)                                                                        \
-    static __attribute__((noinline)) void name(const tile_product *scores, int64_t n_steps,                  \
-                                               softmax_block *softmax, values_work *values, char *last)      \
+#define BLOCK_FUNCTION(name, does)                                                                           \
+    static __attribute__((noinline)) void name(const tile_product *p, int64_t n_steps, softmax_block *b,     \
+                                               values_work *w, char *last)                                   \
     {                                                                                                        \
-        (void)scores, (void)softmax, (void)values;                                                           \
         if (n_steps == 1)                                                                                    \
-            run_units(p, 1, 1, b, w, last);                                                                  \
+            run_units(does, p, 1, 1, b, w, last);                                                            \
         else if (n_steps == 2)                                                                               \
-            run_units(p, 2, 2, b, w, last);                                                                  \
+            run_units(does, p, 2, 2, b, w, last);                                                            \
         else if (n_steps == 3)                                                                               \
-            run_units(p, 3, 3, b, w, last);                                                                  \
+            run_units(does, p, 3, 3, b, w, last);                                                            \
         else                                                                                                 \
-            run_units(p, MOST_CARRYING, n_steps, b, w, last);                                                \
+            run_units(does, p, MOST_CARRYING, n_steps, b, w, last);                                          \
     }
-BLOCK_FUNCTION(run_block, scores, NULL, NULL)
-BLOCK_FUNCTION(run_block_softmax, scores, softmax, NULL)
-BLOCK_FUNCTION(run_block_softmax_values, scores, softmax, values)
-BLOCK_FUNCTION(run_softmax_values, NULL, softmax, values)
+BLOCK_FUNCTION(run_block, SCORES)
+BLOCK_FUNCTION(run_block_softmax, SCORES | SOFTMAX)
+BLOCK_FUNCTION(run_block_softmax_values, SCORES | SOFTMAX | VALUES)
+BLOCK_FUNCTION(run_softmax_values, SOFTMAX | VALUES)
 
 static __attribute__((noinline)) void run_softmax(softmax_block *b)
 {
